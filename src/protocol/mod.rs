@@ -1,0 +1,20 @@
+//! The words that nodes, clients and the store exchange.
+//!
+//! Everything here is a value or a pure function: no sockets, no clocks, no
+//! store. Whatever arrives from outside is parsed into one of these types or
+//! refused, and every parser is bounded and never panics.
+
+mod channel;
+pub mod close;
+pub mod entry;
+pub mod frame;
+mod id;
+mod message;
+mod position;
+pub mod rest;
+pub mod ws;
+
+pub use channel::{Channel, ChannelError, Device, DeviceError};
+pub use id::{MessageId, NodeId, ParseIdError, SessionId};
+pub use message::Message;
+pub use position::{Epoch, ParsePositionError, Position};
