@@ -1,4 +1,4 @@
-//! Ports.
+//! Loopback ports that nobody uses yet.
 
 use std::net::{Ipv4Addr, TcpListener};
 
