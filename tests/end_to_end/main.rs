@@ -1,0 +1,10 @@
+//! The promises, kept by real processes: one file for each.
+//!
+//! Every test starts its own `redis-server` and its own nodes (the program as
+//! users run it) on free loopback ports and talks to them from outside.
+
+#[path = "../harness/mod.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared: each test binary uses a part of it")]
+mod harness;
+
+mod network;
