@@ -15,6 +15,7 @@ mod gaps;
 mod idempotency;
 mod join;
 mod lineage;
+mod memory_backend;
 mod model;
 mod nodes;
 mod random;
@@ -150,6 +151,13 @@ macro_rules! tests {
         })*
     };
 }
+
+suite!(memory, crate::memory_backend::start_paused, tokio::test(start_paused = true));
+suite!(
+    memory_in_real_time,
+    crate::memory_backend::start,
+    tokio::test(flavor = "multi_thread", worker_threads = 2)
+);
 
 // Ready for the Redis store; until `store::redis` has its `Store`, these lines
 // and the two files they name stay out of the build:
