@@ -1,0 +1,146 @@
+//! Cursors, the watermark, and what counts as received.
+
+use postrider::protocol::{Epoch, Position};
+use postrider::store::{Append, Cursor, GapReason, Limits, Settled, Start};
+
+use crate::backend::Backend;
+use crate::support::*;
+
+fn only_received(received: u64) -> Settled {
+    Settled { received, ..Settled::default() }
+}
+
+pub(crate) async fn received_means_by_at_least_one_device(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    let epoch = push_many(&*store, &alice, 5).await;
+    let (phone, laptop) = (device("phone"), device("laptop"));
+    let ack = async |device, seq| {
+        store.acknowledge(&[received(&alice, Some(device), epoch, seq)]).await.expect("acknowledged")
+    };
+    assert_eq!(ack(&phone, 3).await, only_received(3));
+    assert_eq!(ack(&laptop, 2).await, only_received(0), "the second device receives nothing new");
+    assert_eq!(ack(&laptop, 4).await, only_received(1));
+    let info = inspect(&*store, &alice).await;
+    assert_eq!((info.watermark, info.ledger.received, info.waiting_counted), (4, 4, 1));
+    let cursors: Vec<_> = info.cursors.iter().map(|c| (c.device.clone(), c.position)).collect();
+    assert_eq!(cursors, [(laptop, Position::new(epoch, 4)), (phone, Position::new(epoch, 3))], "by name");
+}
+
+pub(crate) async fn cursors_never_go_back(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    let epoch = push_many(&*store, &alice, 5).await;
+    let phone = device("phone");
+    let before = clock_ms(&*store).await;
+    for seq in [4, 2, 4] {
+        store.acknowledge(&[received(&alice, Some(&phone), epoch, seq)]).await.expect("acknowledged");
+    }
+    let info = inspect(&*store, &alice).await;
+    let [Cursor { position, at_ms, .. }] = info.cursors.as_slice() else { panic!("one cursor: {info:?}") };
+    assert_eq!((*position, info.watermark), (Position::new(epoch, 4), 4));
+    assert!((before..=clock_ms(&*store).await).contains(at_ms));
+}
+
+pub(crate) async fn a_nameless_session_moves_only_the_watermark(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    let epoch = push_many(&*store, &alice, 5).await;
+    let settled = store.acknowledge(&[received(&alice, None, epoch, 2)]).await.expect("acknowledged");
+    assert_eq!(settled, only_received(2));
+    let info = inspect(&*store, &alice).await;
+    assert_eq!((info.watermark, info.cursors.len()), (2, 0));
+    assert_eq!(seqs(&read(&*store, &alice, Start::Cursor(None)).await), [3, 4, 5]);
+}
+
+pub(crate) async fn a_device_goes_on_where_it_was_and_a_new_one_behind_the_watermark(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    let epoch = push_many(&*store, &alice, 5).await;
+    let (phone, laptop) = (device("phone"), device("laptop"));
+    let acks = [received(&alice, Some(&phone), epoch, 1), received(&alice, Some(&laptop), epoch, 4)];
+    store.acknowledge(&acks).await.expect("acknowledged");
+    let page = read(&*store, &alice, Start::Cursor(Some(phone))).await;
+    assert_eq!((seqs(&page), page.after, page.gap), (vec![2, 3, 4, 5], 1, None));
+    let page = read(&*store, &alice, Start::Cursor(Some(device("tablet")))).await;
+    assert_eq!((seqs(&page), page.after, page.gap), (vec![5], 4, None));
+    let page = read(&*store, &alice, Start::Cursor(None)).await;
+    assert_eq!((seqs(&page), page.after), (vec![5], 4));
+}
+
+pub(crate) async fn claims_the_store_cannot_understand_are_ignored(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let (alice, ghost) = (channel("alice"), channel("ghost"));
+    let epoch = push_many(&*store, &alice, 3).await;
+    let phone = device("phone");
+    let acks = [
+        received(&alice, Some(&phone), epoch, 4),
+        received(&alice, Some(&phone), Epoch::random(), 2),
+        received(&ghost, Some(&phone), epoch, 1),
+    ];
+    assert_eq!(store.acknowledge(&acks).await.expect("acknowledged"), Settled::default());
+    let info = inspect(&*store, &alice).await;
+    assert_eq!((info.watermark, info.cursors.len(), info.waiting_counted), (0, 0, 3));
+    assert_eq!(inspect(&*store, &ghost).await.cursors, []);
+    assert_eq!(store.heads(&[ghost]).await.expect("heads"), [None]);
+    assert_eq!(store.acknowledge(&[]).await.expect("acknowledged"), Settled::default());
+}
+
+pub(crate) async fn acks_of_many_channels_are_settled_together(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let mut acks = Vec::new();
+    for n in 1..=20 {
+        let channel = channel(&format!("u{n}"));
+        let epoch = push_many(&*store, &channel, n).await;
+        acks.push(received(&channel, Some(&device("phone")), epoch, n));
+    }
+    assert_eq!(store.acknowledge(&acks).await.expect("acknowledged"), only_received((1..=20).sum()));
+}
+
+pub(crate) async fn holes_are_not_received(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    let keyed = |n: u64| Append { collapse_key: Some("k".into()), ..message(&alice, n) };
+    let epoch = push_many(&*store, &alice, 2).await;
+    store.append(keyed(3)).await.expect("appended");
+    push(&*store, &alice, 4).await;
+    store.append(keyed(5)).await.expect("appended");
+    push(&*store, &alice, 6).await;
+    let ack =
+        async |seq| store.acknowledge(&[received(&alice, None, epoch, seq)]).await.expect("acknowledged");
+    assert_eq!(ack(1).await, only_received(1));
+    assert_eq!(ack(4).await, only_received(2), "2 and 4: 3 was collapsed");
+    assert_eq!(ack(6).await, only_received(2));
+    let ledger = inspect(&*store, &alice).await.ledger;
+    assert_eq!((ledger.accepted, ledger.received, ledger.collapsed), (6, 5, 1));
+}
+
+pub(crate) async fn a_claim_comes_too_late_for_what_expired_or_was_trimmed(backend: &dyn Backend) {
+    let store = backend.open(Limits { mailbox_messages_max: 20, ..Limits::default() }).await;
+    let alice = channel("alice");
+    let epoch = push_many(&*store, &alice, 40).await;
+    let short = Append { ttl_ms: 30, ..message(&alice, 41) };
+    let short = store.append(short).await.expect("appended");
+    let floor = inspect(&*store, &alice).await.floor;
+    clock_passes(&*store, short.expires_at_ms).await;
+    let settled = store.acknowledge(&[received(&alice, None, epoch, 41)]).await.expect("acknowledged");
+    assert_eq!(settled, Settled { received: 40 - floor, expired: 1, ..Settled::default() });
+    let info = inspect(&*store, &alice).await;
+    assert_eq!((info.watermark, info.waiting_counted), (41, 0));
+    assert_eq!(info.ledger.dropped.mailbox_full, floor);
+}
+
+pub(crate) async fn a_device_whose_cursor_was_trimmed_over_is_told(backend: &dyn Backend) {
+    let store = backend.open(Limits { mailbox_messages_max: 20, ..Limits::default() }).await;
+    let alice = channel("alice");
+    let epoch = push_many(&*store, &alice, 5).await;
+    let phone = device("phone");
+    store.acknowledge(&[received(&alice, Some(&phone), epoch, 4)]).await.expect("acknowledged");
+    push_many(&*store, &alice, 60).await;
+    let floor = inspect(&*store, &alice).await.floor;
+    let expected = gap(Some(Position::new(epoch, 4)), Some(Position::new(epoch, floor)), GapReason::Trimmed);
+    for start in [Start::Cursor(Some(phone)), Start::Cursor(None)] {
+        let page = read(&*store, &alice, start).await;
+        assert_eq!((page.gap, page.after), (expected, floor));
+    }
+}

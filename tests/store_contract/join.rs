@@ -1,0 +1,147 @@
+//! Joining, leaving, and the directory.
+
+use std::sync::Arc;
+
+use postrider::protocol::{NodeId, Position};
+use postrider::store::{GapReason, Join, Limits, Route, Start, Store};
+
+use crate::backend::Backend;
+use crate::support::*;
+
+async fn routes(store: &dyn Store, channel: &postrider::protocol::Channel) -> Vec<Route> {
+    let mut routes = store.routes(channel).await.expect("routes");
+    routes.sort_by_key(|route| route.node);
+    routes
+}
+
+pub(crate) async fn who_joins_is_routed_to_until_it_leaves(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    let mut nodes = [NodeId::generate(), NodeId::generate()];
+    nodes.sort();
+    for node in nodes {
+        store.join(&Join { sessions: 3, ..join(node, &alice, 7) }).await.expect("joined");
+    }
+    let expected = nodes.map(|node| Route { node, generation: 7, sessions: 3 });
+    let mut pushed = push(&*store, &alice, 1).await.routes;
+    pushed.sort_by_key(|route| route.node);
+    assert_eq!(pushed, expected);
+    assert_eq!(routes(&*store, &alice).await, expected);
+    assert_eq!(inspect(&*store, &alice).await.routes, expected);
+    assert_eq!(routes(&*store, &channel("bob")).await, []);
+
+    store.leave(nodes[0], &alice, 8, 0).await.expect("left");
+    assert_eq!(push(&*store, &alice, 2).await.routes, expected[1..]);
+    store.leave(nodes[1], &alice, 8, 0).await.expect("left");
+    assert_eq!(push(&*store, &alice, 3).await.routes, []);
+}
+
+pub(crate) async fn a_late_leave_does_not_undo_a_newer_join(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    let node = NodeId::generate();
+    store.join(&join(node, &alice, 5)).await.expect("joined");
+    store.leave(node, &alice, 4, 0).await.expect("ignored");
+    assert_eq!(routes(&*store, &alice).await, [Route { node, generation: 5, sessions: 1 }]);
+    store.leave(node, &alice, 4, 9).await.expect("ignored");
+    assert_eq!(routes(&*store, &alice).await, [Route { node, generation: 5, sessions: 1 }]);
+    store.leave(node, &alice, 5, 0).await.expect("left");
+    assert_eq!(routes(&*store, &alice).await, []);
+}
+
+pub(crate) async fn a_late_join_does_not_undo_a_newer_one(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    let node = NodeId::generate();
+    store.join(&Join { sessions: 2, ..join(node, &alice, 5) }).await.expect("joined");
+    store.join(&Join { sessions: 9, ..join(node, &alice, 4) }).await.expect("ignored");
+    assert_eq!(routes(&*store, &alice).await, [Route { node, generation: 5, sessions: 2 }]);
+    store.join(&Join { sessions: 3, ..join(node, &alice, 6) }).await.expect("joined");
+    assert_eq!(routes(&*store, &alice).await, [Route { node, generation: 6, sessions: 3 }]);
+}
+
+pub(crate) async fn leaving_with_sessions_left_sets_their_number(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    let node = NodeId::generate();
+    store.join(&Join { sessions: 4, ..join(node, &alice, 1) }).await.expect("joined");
+    store.leave(node, &alice, 2, 3).await.expect("left");
+    assert_eq!(routes(&*store, &alice).await, [Route { node, generation: 2, sessions: 3 }]);
+}
+
+pub(crate) async fn joining_reads_like_read(backend: &dyn Backend) {
+    let store = backend.open(Limits { mailbox_messages_max: 20, ..Limits::default() }).await;
+    let alice = channel("alice");
+    let epoch = push_many(&*store, &alice, 50).await;
+    let node = NodeId::generate();
+    let phone = device("phone");
+    store.acknowledge(&[received(&alice, Some(&phone), epoch, 45)]).await.expect("acknowledged");
+    let starts = [
+        Start::Now,
+        Start::Oldest,
+        Start::Cursor(None),
+        Start::Cursor(Some(phone)),
+        Start::Cursor(Some(device("new"))),
+        Start::After(Position::new(epoch, 2)),
+        Start::After(Position::new(epoch, 48)),
+    ];
+    for (generation, start) in (1..).zip(starts) {
+        let joined = Join { start: start.clone(), limit: 3, ..join(node, &alice, generation) };
+        let joined = store.join(&joined).await.expect("joined");
+        let read = store.read(&alice, &start, 3).await.expect("read");
+        assert_eq!(joined, read, "{start:?}");
+    }
+    let lost = Join { start: Start::After(Position::new(epoch, 2)), ..join(node, &alice, 99) };
+    let gap = store.join(&lost).await.expect("joined").gap.expect("trimmed");
+    assert_eq!(gap.reason, GapReason::Trimmed);
+}
+
+pub(crate) async fn joining_an_unknown_channel_makes_only_a_route(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    let node = NodeId::generate();
+    let page = store.join(&join(node, &alice, 1)).await.expect("joined");
+    assert_eq!((page.head, page.after, page.gap, page.complete), (None, 0, None, true));
+    let info = inspect(&*store, &alice).await;
+    assert_eq!((info.head, info.routes.len()), (None, 1));
+    assert!(crate::append::all_channels(&*store).await.is_empty());
+    let appended = push(&*store, &alice, 1).await;
+    assert_eq!(appended.routes.len(), 1);
+    assert_eq!(appended.position.expect("durable").seq, 1);
+}
+
+pub(crate) async fn a_push_beside_a_join_is_seen_by_route_or_page(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    for round in 0..60 {
+        let channel = channel(&format!("u{round}"));
+        let node = NodeId::generate();
+        let joining = {
+            let store = Arc::clone(&store);
+            let join = Join { start: Start::Oldest, ..join(node, &channel, 1) };
+            tokio::spawn(async move { store.join(&join).await.expect("joined") })
+        };
+        let pushing = {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { push(&*store, &channel, 1).await })
+        };
+        let (page, appended) = (joining.await.expect("joined"), pushing.await.expect("pushed"));
+        let routed = appended.routes.iter().any(|route| route.node == node);
+        assert!(routed || seqs(&page) == [1], "round {round}: neither {appended:?} nor {page:?}");
+    }
+}
+
+pub(crate) async fn routes_of_a_gone_node_are_dropped_whatever_their_generation(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let channels: Vec<_> = (0..5).map(|n| channel(&format!("u{n}"))).collect();
+    let (gone, stays) = (NodeId::generate(), NodeId::generate());
+    for channel in &channels {
+        store.join(&join(gone, channel, 1_000)).await.expect("joined");
+        store.join(&join(stays, channel, 1)).await.expect("joined");
+    }
+    store.drop_routes(gone, &channels[..4]).await.expect("dropped");
+    for channel in &channels[..4] {
+        let left: Vec<_> = routes(&*store, channel).await.iter().map(|route| route.node).collect();
+        assert_eq!(left, [stays]);
+    }
+    assert_eq!(routes(&*store, &channels[4]).await.len(), 2);
+}

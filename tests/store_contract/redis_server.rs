@@ -1,0 +1,111 @@
+//! A private `redis-server` for one test.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long a server may take to start, and any command to be answered.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Another process can take a free port before the server does.
+const PORT_ATTEMPTS: usize = 5;
+
+/// Listens on loopback, keeps its files in a temporary folder, and is killed
+/// when dropped.
+pub(crate) struct RedisServer {
+    folder: tempfile::TempDir,
+    port: u16,
+    process: Child,
+}
+
+impl RedisServer {
+    /// Starts one on a free port.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for _ in 0..PORT_ATTEMPTS {
+            let free = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+            let port = free.local_addr().expect("bound").port();
+            drop(free);
+            let mut process = spawn(folder.path(), port);
+            if answers(&mut process, port) {
+                return Self { folder, port, process };
+            }
+        }
+        panic!("redis-server does not start; see {}/log", folder.keep().display());
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Writes everything to disk.
+    pub(crate) fn save(&self) {
+        assert_eq!(command(self.port, "SAVE").expect("answered"), "+OK");
+    }
+
+    /// Kills the server and starts it again with what was last saved.
+    pub(crate) fn crash_and_start(&mut self) {
+        self.kill();
+        self.process = spawn(self.folder.path(), self.port);
+        assert!(answers(&mut self.process, self.port), "redis-server does not start again");
+    }
+
+    fn kill(&mut self) {
+        // It may have died before, and then there is nothing to do.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(folder: &std::path::Path, port: u16) -> Child {
+    let log = folder.join("log");
+    Command::new("redis-server")
+        .current_dir(folder)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--appendonly", "no", "--save", ""])
+        .arg("--logfile")
+        .arg(log)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("redis-server does not run ({error}): install it, on Debian with `apt-get install redis-server`")
+        })
+}
+
+/// Waits until the server answers; `false` when it exits instead.
+fn answers(process: &mut Child, port: u16) -> bool {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if process.try_wait().expect("our child").is_some() {
+            return false;
+        }
+        // Whoever answers must be ours: a foreign server on this port would
+        // have made ours exit, which the next round sees.
+        if command(port, "CONFIG GET dir").is_ok() && process.try_wait().expect("our child").is_none() {
+            return true;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "redis-server does not answer");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The first line of the answer to an inline command.
+fn command(port: u16, line: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("{line}\r\n").as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    match answer.trim_end() {
+        // Still reading its file.
+        loading if loading.starts_with("-LOADING") => Err(std::io::Error::other(loading.to_owned())),
+        answer => Ok(answer.to_owned()),
+    }
+}
