@@ -31,6 +31,7 @@
 //!   written, or when the mailbox owes it: [`delivery`] says when exactly.
 //! - Everything has a limit: queue, batch, body, retry, wait.
 
+pub mod cli;
 pub mod config;
 pub mod http;
 pub mod logging;

@@ -1,0 +1,100 @@
+//! The settings of a node as flags: one for each entry of the configuration's
+//! table.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::error::Error;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+
+use crate::config::{self, Environment, Inputs, Setting};
+
+/// The flags as given, values unread: the configuration judges them all at once.
+#[derive(Debug, Default)]
+pub(super) struct Flags {
+    config_file: Option<PathBuf>,
+    values: BTreeMap<String, String>,
+}
+
+impl Flags {
+    pub(super) fn inputs(self, environment: &Environment, open_files: Option<u64>) -> Inputs {
+        Inputs {
+            flags: self.values,
+            config_file: self.config_file,
+            environment: environment.clone(),
+            open_files,
+        }
+    }
+}
+
+fn help(setting: &Setting) -> String {
+    let default = setting.default.as_ref().map_or(String::new(), |default| format!("default: {default}; "));
+    format!("{} [{default}variable {}]", setting.help, config::variable_of(setting.key))
+}
+
+fn flag(setting: &Setting) -> Arg {
+    let number = setting.example.parse::<u64>().is_ok();
+    let list = setting.key == "allowed_origins";
+    Arg::new(setting.key)
+        .long(config::flag_of(setting.key)[2..].to_owned())
+        .value_name(if number { "N".to_owned() } else { setting.key.to_ascii_uppercase() })
+        .help(help(setting))
+        .help_heading(setting.section)
+        // Negative numbers are bad values like others, not unknown flags.
+        .allow_hyphen_values(number)
+        .action(if list { ArgAction::Append } else { ArgAction::Set })
+        // 'serve -h' fits a screen; 'serve --help' has everything.
+        .hide_short_help(setting.section != "Node")
+}
+
+fn file_flag(setting: &Setting) -> Arg {
+    let key = format!("{}_file", setting.key);
+    Arg::new(key.clone())
+        .long(config::flag_of(&key)[2..].to_owned())
+        .value_name("FILE")
+        .help(format!("A file that holds it, unseen by 'ps' [variable {}]", config::variable_of(&key)))
+        .help_heading(setting.section)
+        .hide_short_help(true)
+}
+
+impl Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        let file = Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .value_parser(value_parser!(PathBuf))
+            .help("A TOML file of settings; variables and flags override it [variable POSTRIDER_CONFIG]");
+        config::settings().iter().fold(command.arg(file), |command, setting| {
+            let command = command.arg(flag(setting));
+            if setting.secret { command.arg(file_flag(setting)) } else { command }
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let mut flags = Self { config_file: matches.get_one("config").cloned(), ..Self::default() };
+        for setting in config::settings() {
+            let mut take = |key: String| {
+                if let Some(values) = matches.get_many::<String>(&key) {
+                    let values: Vec<&str> = values.map(String::as_str).collect();
+                    flags.values.insert(key, values.join(","));
+                }
+            };
+            take(setting.key.to_owned());
+            if setting.secret {
+                take(format!("{}_file", setting.key));
+            }
+        }
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
