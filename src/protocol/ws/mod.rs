@@ -5,7 +5,7 @@
 //! of memory per connection and open a side channel on tokens.
 //!
 //! A decoder that holds no unfinished frame holds no memory. Whatever a peer
-//! sends is an event or an [`Violation`] with the code to close with; nothing
+//! sends is an event or a [`Violation`] with the code to close with; nothing
 //! panics and nothing grows beyond the limit.
 
 mod decode;
