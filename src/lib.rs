@@ -33,6 +33,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod delivery;
 pub mod http;
 pub mod logging;
 pub mod metrics;

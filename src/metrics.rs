@@ -208,7 +208,7 @@ declare! {
     /// Connections refused before they became sessions, by reason.
     Counter connects_refused = "postrider_connects_refused_total", label "reason" ["draining", "limit", "rate", "token", "origin", "handshake", "store"];
     /// Sessions closed, by code.
-    Counter closes = "postrider_closes_total", label "code" ["normal", "going_away", "protocol", "unsupported", "invalid_data", "too_big", "internal", "restart", "overloaded", "disconnected", "origin", "slow", "unresponsive", "store_away", "moved", "token", "lost", "other"];
+    Counter closes = "postrider_closes_total", label "code" ["normal", "going_away", "protocol", "unsupported", "invalid_data", "too_big", "internal", "restart", "overloaded", "disconnected", "bad_handshake", "origin", "slow", "unresponsive", "store_away", "moved", "token", "lost", "other"];
     /// Session starts by how they resumed.
     Counter resumes = "postrider_resumes_total", label "outcome" ["fresh", "resumed", "gap"];
     /// Bytes waiting in the outboxes of all sessions.

@@ -1,33 +1,218 @@
-//! The composition root: builds, spawns, stops.
+//! The composition root: builds a node, runs it, stops it in order.
+//!
+//! | task | ends | if it fails |
+//! |---|---|---|
+//! | accept loop, request connections | at the drain | logged, goes on |
+//! | sessions | closed by the drain | closed, counted by code |
+//! | heartbeat, consumer, writers, acks, cursors, directory, heal | when all sessions have left | logged, tried again |
+//! | timer wheel | last | cannot |
+//!
+//! Nothing here is retried at the start: a store that cannot be reached then is
+//! an error an operator should see at once.
 
-use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::delivery::{self, Delivery};
+use crate::http::auth::Authenticator;
+use crate::http::{self, App, BindError, Server};
+use crate::metrics::Metrics;
+use crate::session::{self, Wheel};
 use crate::shutdown::Shutdown;
+use crate::store::{self, NodeInfo, Store};
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How long tasks may take to end once they were told to.
+const CLOSING_MAX: Duration = Duration::from_secs(5);
 
 /// Why a node could not run. The text follows "failed to".
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is taken or not ours.
-    #[error("listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The store could not be opened.
+    #[error(transparent)]
+    Open(#[from] store::OpenError),
+    /// The store did not let the node in.
+    #[error("join the cluster: could not {0}")]
+    Join(#[from] store::Error),
 }
 
-/// Runs a node until `shutdown` drains it.
+/// A running node.
+pub struct Node {
+    address: SocketAddr,
+    delivery: Delivery,
+    /// Ends the accept loop.
+    serving: CancellationToken,
+    /// Ends everything else.
+    loops: CancellationToken,
+    tasks: TaskTracker,
+    drain: Drain,
+}
+
+/// How a node leaves.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    delay: Duration,
+    window: Duration,
+    deadline: Duration,
+}
+
+/// Runs a node until `shutdown` drains it, and drains it.
 ///
 /// # Errors
 /// When it cannot start.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
-    let address = config.listen;
-    let _listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let location = match &config.redis {
+        None => store::Location::Memory,
+        Some(url) => {
+            store::Location::Redis { url: url.expose().to_owned(), prefix: config.redis_prefix.clone() }
+        }
+    };
+    let store = store::open(location, config.limits()).await?;
+    let node = Node::start(&config, store, &shutdown).await?;
     shutdown.draining().cancelled().await;
+    node.stop().await;
     Ok(())
+}
+
+impl Node {
+    /// Binds, enters the cluster, and serves.
+    ///
+    /// # Errors
+    /// When the address is taken or the store is away.
+    pub async fn start(config: &Config, store: Arc<dyn Store>, shutdown: &Shutdown) -> Result<Self, Error> {
+        let server = Server::bind(config.listen)?;
+        let address = server.address();
+        let (tasks, serving, loops) =
+            (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let metrics = Metrics::new(VERSION, store.kind());
+        let kind = store.kind();
+        let info = NodeInfo {
+            address: config.advertise.clone().unwrap_or_else(|| address.to_string()),
+            version: VERSION.to_owned(),
+            started_at_ms: now_ms(),
+            sessions: 0,
+            draining: false,
+        };
+        let delivery = Delivery::start(
+            delivery_options(config),
+            store,
+            info,
+            metrics.clone(),
+            tasks.clone(),
+            loops.clone(),
+        )
+        .await?;
+        let wheel = Wheel::new();
+        tasks.spawn(wheel.clone().run(loops.clone()));
+        let app = App::new(
+            http_options(config),
+            session_options(config),
+            delivery.clone(),
+            Authenticator::new(&config.auth_options()),
+            wheel,
+            metrics,
+            tasks.clone(),
+            shutdown.draining().clone(),
+        );
+        tasks.spawn(server.run(app, serving.clone()));
+        if kind == "memory" {
+            tracing::warn!(
+                "the store is this process's memory: one node only, and nothing survives a restart; \
+                 --redis redis://127.0.0.1:6379 keeps messages and lets nodes meet"
+            );
+        }
+        tracing::info!(%address, node = %delivery.node(), store = kind, "listening");
+        let drain =
+            Drain { delay: config.drain_delay, window: config.drain_window, deadline: config.drain_deadline };
+        Ok(Self { address, delivery, serving, loops, tasks, drain })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its delivery.
+    #[must_use]
+    pub fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    /// Leaves in order: unready, then sessions asked to go, then the stream
+    /// handed over, then everything ended.
+    pub async fn stop(self) {
+        let Drain { delay, window, deadline } = self.drain;
+        let begun = Instant::now();
+        let sessions = self.delivery.sessions();
+        tracing::info!(sessions, "draining");
+        self.delivery.announce_drain();
+        // Load balancers need a moment to notice.
+        tokio::time::sleep(delay).await;
+        let until = begun + delay + deadline;
+        self.delivery.send_sessions_away(window.min(deadline), until).await;
+        self.serving.cancel();
+        let handed_over = self.delivery.leave(until).await;
+        self.loops.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(CLOSING_MAX, self.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = self.tasks.len(), "some tasks did not end in time");
+        }
+        tracing::info!(handed_over, seconds = begun.elapsed().as_secs_f64(), "drained");
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn delivery_options(config: &Config) -> delivery::Options {
+    delivery::Options {
+        heal_interval: config.heal_interval,
+        cursor_flush: config.cursor_flush,
+        heartbeat_interval: config.heartbeat_interval,
+        heartbeat_ttl: config.heartbeat_ttl,
+        reclaim_after: config.heartbeat_ttl + config.heartbeat_grace,
+        ..delivery::Options::default()
+    }
+}
+
+fn session_options(config: &Config) -> session::Options {
+    session::Options {
+        outbox_messages_max: config.outbox_messages_max,
+        outbox_bytes_max: config.outbox_bytes_max,
+        frame_bytes_max: config.frame_bytes_max,
+        heartbeat_interval: config.ping_interval,
+        pong_timeout: config.pong_timeout,
+        ..session::Options::default()
+    }
+}
+
+fn http_options(config: &Config) -> http::Options {
+    let bytes = |bytes: Option<usize>| bytes.and_then(|bytes| u32::try_from(bytes).ok());
+    let rate = u32::try_from(config.handshakes_per_second_max).unwrap_or(u32::MAX);
+    http::Options {
+        body_bytes_max: config.body_bytes_max,
+        batch_messages_max: config.batch_messages_max,
+        ttl_default: config.ttl_default,
+        ttl_max: config.ttl_max,
+        allowed_origins: config.allowed_origins.clone(),
+        connections_max: config.connections_max,
+        handshakes_per_second_max: NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN),
+        send_buffer_bytes: bytes(config.socket_send_buffer_bytes),
+        receive_buffer_bytes: bytes(config.socket_receive_buffer_bytes),
+        ..http::Options::default()
+    }
 }

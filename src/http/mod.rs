@@ -1,4 +1,140 @@
-//! What is spoken over HTTP.
+//! The node's face: routes, the WebSocket upgrade, problem documents.
+//!
+//! | route | |
+//! |---|---|
+//! | `POST /v1/push` | one message to one recipient or several |
+//! | `POST /v1/push/batch` | many messages, one result each |
+//! | `GET /v1/ws`, `GET /` with an upgrade | a session |
+//! | `GET /v1/channels/{channel}` | who is online and how far they are |
+//! | `DELETE /v1/channels/{channel}/sessions` | close them |
+//! | `GET /v1/nodes` | the live nodes |
+//! | `GET /healthz` | the process runs |
+//! | `GET /readyz` | it takes traffic |
+//! | `GET /metrics` | for Prometheus |
+//! | `GET /` | a page to try it on |
+//!
+//! Only this module knows warp. It refuses to know Redis, and what a session
+//! does once it is attached. A refusal is a [`Problem`]; a warp rejection means
+//! only "try the next route".
 
 pub mod auth;
+mod body;
+mod channels;
 pub mod credentials;
+mod error;
+mod handshake;
+mod health;
+mod page;
+mod push;
+mod routes;
+mod server;
+mod service;
+mod websocket;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use error::Problem;
+pub use server::{BindError, Server};
+
+use crate::delivery::Delivery;
+use crate::metrics::Metrics;
+use crate::session::{self, Wheel};
+
+use auth::Authenticator;
+
+/// What the node accepts from outside.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The largest request body.
+    pub body_bytes_max: usize,
+    /// Messages in one batch.
+    pub batch_messages_max: usize,
+    /// How long a message is kept when the sender does not say.
+    pub ttl_default: Duration,
+    /// How long a sender may ask for.
+    pub ttl_max: Duration,
+    /// Origins whose pages may open sessions with a cookie, besides the node's own.
+    pub allowed_origins: Vec<String>,
+    /// Sessions at once.
+    pub connections_max: usize,
+    /// Upgrades in one second.
+    pub handshakes_per_second_max: NonZeroU32,
+    /// How long a client may take for its request's head, or to authenticate.
+    pub handshake_timeout: Duration,
+    /// The kernel's send buffer of each socket; its own choice when absent.
+    pub send_buffer_bytes: Option<u32>,
+    /// The kernel's receive buffer of each socket; its own choice when absent.
+    pub receive_buffer_bytes: Option<u32>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 64 * 1_024,
+            batch_messages_max: 100,
+            ttl_default: Duration::from_secs(3_600),
+            ttl_max: Duration::from_secs(7 * 24 * 3_600),
+            allowed_origins: Vec::new(),
+            connections_max: 10_000,
+            handshakes_per_second_max: NonZeroU32::new(5_000).expect("not zero"),
+            handshake_timeout: Duration::from_secs(10),
+            send_buffer_bytes: None,
+            receive_buffer_bytes: None,
+        }
+    }
+}
+
+/// What every route works with.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    session_options: Arc<session::Options>,
+    delivery: Delivery,
+    events: Arc<dyn session::Events>,
+    authenticator: Authenticator,
+    wheel: Wheel,
+    metrics: Metrics,
+    tasks: TaskTracker,
+    /// From here on upgrades are refused.
+    draining: CancellationToken,
+    handshakes: governor::DefaultDirectRateLimiter,
+}
+
+impl App {
+    /// Puts the parts together. Sessions run under `tasks`; once `draining` is
+    /// cancelled no new ones are taken.
+    pub fn new(
+        options: Options,
+        session_options: session::Options,
+        delivery: Delivery,
+        authenticator: Authenticator,
+        wheel: Wheel,
+        metrics: Metrics,
+        tasks: TaskTracker,
+        draining: CancellationToken,
+    ) -> Self {
+        let quota = governor::Quota::per_second(options.handshakes_per_second_max);
+        let inner = Inner {
+            events: delivery.events(),
+            session_options: Arc::new(session_options),
+            handshakes: governor::RateLimiter::direct(quota),
+            options,
+            delivery,
+            authenticator,
+            wheel,
+            metrics,
+            tasks,
+            draining,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+}

@@ -54,6 +54,8 @@ close_codes! {
     OVERLOADED = 1013, "overloaded";
     /// An operator or backend closed the session.
     DISCONNECTED = 4000, "disconnected";
+    /// The handshake asked for something that cannot be: the reason says what.
+    BAD_HANDSHAKE = 4002, "bad_handshake";
     /// A page of an origin that is not allowed.
     ORIGIN = 4001, "origin";
     /// The session read too slowly; its mailbox keeps what it missed.

@@ -7,7 +7,7 @@
 //! | field | bytes |
 //! |---|---|
 //! | length of the rest | 4 |
-//! | flags: 1 position, 2 accountable, 4 trace | 1 |
+//! | flags: 1 position, 2 accountable, 4 trace, 8 disconnect | 1 |
 //! | id | 16 |
 //! | accepted at, µs | 8 |
 //! | expires at, ms | 8 |
@@ -15,6 +15,9 @@
 //! | channel | 2 + n |
 //! | trace, if flagged | 2 + n |
 //! | data | 4 + n |
+//!
+//! A record flagged *disconnect* is no message: it asks the node to close its
+//! sessions of the channel.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -26,6 +29,16 @@ pub const VERSION: u8 = 1;
 const HAS_POSITION: u8 = 1;
 const ACCOUNTABLE: u8 = 2;
 const HAS_TRACE: u8 = 4;
+const DISCONNECT: u8 = 8;
+
+/// What an entry holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Messages to deliver, in the order they were sent.
+    pub messages: Vec<Message>,
+    /// Channels whose sessions are to be closed.
+    pub disconnects: Vec<Channel>,
+}
 
 /// Bytes that are no entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,55 +76,82 @@ pub fn encode<'a>(messages: impl Iterator<Item = &'a Message> + Clone) -> Bytes 
     let mut out = BytesMut::with_capacity(len);
     out.put_u8(VERSION);
     for message in messages {
-        let mut flags = 0;
-        if message.position.is_some() {
-            flags |= HAS_POSITION;
-        }
-        if message.accountable {
-            flags |= ACCOUNTABLE;
-        }
-        if message.trace.is_some() {
-            flags |= HAS_TRACE;
-        }
-        out.put_u32((encoded_len(message) - 4) as u32);
-        out.put_u8(flags);
-        out.put_u128(message.id.bits());
-        out.put_u64(message.accepted_at_us);
-        out.put_u64(message.expires_at_ms);
-        if let Some(position) = message.position {
-            out.put_u64(position.epoch.bits());
-            out.put_u64(position.seq);
-        }
-        out.put_u16(message.channel.as_str().len() as u16);
-        out.put_slice(message.channel.as_str().as_bytes());
-        if let Some(trace) = &message.trace {
-            out.put_u16(trace.len() as u16);
-            out.put_slice(trace.as_bytes());
-        }
-        out.put_u32(message.data.len() as u32);
-        out.put_slice(&message.data);
+        put_record(&mut out, message, 0);
     }
     out.freeze()
+}
+
+/// Writes an entry that asks a node to close its sessions of `channel`.
+#[must_use]
+pub fn encode_disconnect(channel: &Channel) -> Bytes {
+    let record = Message {
+        id: MessageId::from_bits(0),
+        channel: channel.clone(),
+        position: None,
+        accepted_at_us: 0,
+        expires_at_ms: 0,
+        data: Bytes::new(),
+        trace: None,
+        accountable: false,
+    };
+    let mut out = BytesMut::with_capacity(1 + encoded_len(&record));
+    out.put_u8(VERSION);
+    put_record(&mut out, &record, DISCONNECT);
+    out.freeze()
+}
+
+fn put_record(out: &mut BytesMut, message: &Message, mut flags: u8) {
+    if message.position.is_some() {
+        flags |= HAS_POSITION;
+    }
+    if message.accountable {
+        flags |= ACCOUNTABLE;
+    }
+    if message.trace.is_some() {
+        flags |= HAS_TRACE;
+    }
+    out.put_u32((encoded_len(message) - 4) as u32);
+    out.put_u8(flags);
+    out.put_u128(message.id.bits());
+    out.put_u64(message.accepted_at_us);
+    out.put_u64(message.expires_at_ms);
+    if let Some(position) = message.position {
+        out.put_u64(position.epoch.bits());
+        out.put_u64(position.seq);
+    }
+    out.put_u16(message.channel.as_str().len() as u16);
+    out.put_slice(message.channel.as_str().as_bytes());
+    if let Some(trace) = &message.trace {
+        out.put_u16(trace.len() as u16);
+        out.put_slice(trace.as_bytes());
+    }
+    out.put_u32(message.data.len() as u32);
+    out.put_slice(&message.data);
 }
 
 /// Reads an entry; the messages' data are slices of it, not copies.
 ///
 /// # Errors
 /// When the bytes are not an entry of a version this release knows.
-pub fn decode(mut entry: Bytes) -> Result<Vec<Message>, DecodeError> {
+pub fn decode(mut entry: Bytes) -> Result<Entry, DecodeError> {
     let version = entry.try_get_u8().map_err(|_| DecodeError::Truncated)?;
     if version != VERSION {
         return Err(DecodeError::Version(version));
     }
-    let mut messages = Vec::new();
+    let mut decoded = Entry::default();
     while !entry.is_empty() {
         let len = entry.try_get_u32().map_err(|_| DecodeError::Truncated)? as usize;
-        messages.push(decode_message(take(&mut entry, len)?)?);
+        let (flags, message) = decode_record(take(&mut entry, len)?)?;
+        if flags & DISCONNECT == 0 {
+            decoded.messages.push(message);
+        } else {
+            decoded.disconnects.push(message.channel);
+        }
     }
-    Ok(messages)
+    Ok(decoded)
 }
 
-fn decode_message(mut bytes: Bytes) -> Result<Message, DecodeError> {
+fn decode_record(mut bytes: Bytes) -> Result<(u8, Message), DecodeError> {
     let fixed = |_| DecodeError::Truncated;
     let flags = bytes.try_get_u8().map_err(fixed)?;
     let id = MessageId::from_bits(bytes.try_get_u128().map_err(fixed)?);
@@ -129,7 +169,7 @@ fn decode_message(mut bytes: Bytes) -> Result<Message, DecodeError> {
         if flags & HAS_TRACE == 0 { None } else { Some(text(&take_text(&mut bytes)?, "trace")?.into()) };
     let len = bytes.try_get_u32().map_err(fixed)? as usize;
     let data = take(&mut bytes, len)?;
-    Ok(Message {
+    let message = Message {
         id,
         channel,
         position,
@@ -138,7 +178,8 @@ fn decode_message(mut bytes: Bytes) -> Result<Message, DecodeError> {
         data,
         trace,
         accountable: flags & ACCOUNTABLE != 0,
-    })
+    };
+    Ok((flags, message))
 }
 
 fn take(bytes: &mut Bytes, len: usize) -> Result<Bytes, DecodeError> {
@@ -181,7 +222,7 @@ mod tests {
     proptest! {
         #[test]
         fn entries_round_trip(messages in proptest::collection::vec(message(), 0..8)) {
-            prop_assert_eq!(decode(encode(messages.iter())), Ok(messages));
+            prop_assert_eq!(decode(encode(messages.iter())), Ok(Entry { messages, disconnects: vec![] }));
         }
 
         #[test]
@@ -205,8 +246,15 @@ mod tests {
             bytes.extend_from_slice(&extra);
             let len = u32::try_from(bytes.len() - 5).expect("small");
             bytes[1..5].copy_from_slice(&len.to_be_bytes());
-            prop_assert_eq!(decode(bytes.into()), Ok(vec![message]));
+            prop_assert_eq!(decode(bytes.into()).map(|entry| entry.messages), Ok(vec![message]));
         }
+    }
+
+    #[test]
+    fn a_disconnect_is_no_message() {
+        let channel = Channel::user("alice").expect("valid");
+        let entry = Entry { messages: vec![], disconnects: vec![channel.clone()] };
+        assert_eq!(decode(encode_disconnect(&channel)), Ok(entry));
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod position;
 pub mod rest;
 pub mod ws;
 
-pub use channel::{Channel, ChannelError, Device, DeviceError};
+pub use channel::{Channel, ChannelError, DEVICE_BYTES_MAX, Device, DeviceError, NAME_BYTES_MAX};
 pub use id::{MessageId, NodeId, ParseIdError, SessionId};
 pub use message::Message;
 pub use position::{Epoch, ParsePositionError, Position};

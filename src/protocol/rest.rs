@@ -1,1 +1,198 @@
 //! The bodies of the REST API.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Channel, MessageId, NodeId, Position};
+
+/// The longest collapse key, in bytes.
+pub const COLLAPSE_KEY_BYTES_MAX: usize = 64;
+/// The longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// The most recipients of one push.
+pub const RECIPIENTS_MAX: usize = 100;
+
+/// The body of `POST /v1/push`, and one message of a batch.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushBody {
+    /// One channel, or a list of them.
+    pub to: Recipients,
+    /// Any JSON.
+    pub data: Box<RawValue>,
+    /// Seconds to keep it; 0: only for who is connected now.
+    #[serde(default)]
+    pub ttl: Option<u64>,
+    /// Replaces an earlier message of the same key that a device has not seen.
+    #[serde(default)]
+    pub collapse_key: Option<String>,
+    /// A ULID of the sender's; also makes a retry harmless.
+    #[serde(default)]
+    pub id: Option<MessageId>,
+}
+
+/// One recipient or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "\"to\" must be a channel like \"user:alice\", or a list of them")]
+pub enum Recipients {
+    /// The answer is one object.
+    One(String),
+    /// The answer is a list, in this order.
+    Many(Vec<String>),
+}
+
+/// The body of `POST /v1/push/batch`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchBody {
+    /// The messages; each has one recipient.
+    pub messages: Vec<PushBody>,
+}
+
+/// What a push answers for each recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PushAnswer {
+    /// The message's id.
+    pub id: MessageId,
+    /// The recipient.
+    pub channel: Channel,
+    /// Its position; absent when ephemeral.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pos: Option<Position>,
+    /// Nodes it was handed to at once.
+    pub nodes: u32,
+    /// Sessions these nodes have for the recipient.
+    pub sessions: u32,
+    /// When it stops being kept, in RFC 3339.
+    pub expires_at: String,
+}
+
+/// One result of a batch or of a push to several recipients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ItemAnswer {
+    /// It was accepted.
+    Accepted {
+        /// 202.
+        status: u16,
+        /// What a single push would answer.
+        #[serde(flatten)]
+        answer: PushAnswer,
+    },
+    /// It was not.
+    Refused {
+        /// What a single push would answer.
+        status: u16,
+        /// Stable, for programs.
+        code: &'static str,
+        /// For people: what to do.
+        detail: String,
+    },
+}
+
+/// The answer to a batch.
+#[derive(Debug, Serialize)]
+pub struct BatchAnswer {
+    /// In input order.
+    pub results: Vec<ItemAnswer>,
+}
+
+/// The answer to `GET /v1/nodes`.
+#[derive(Debug, Serialize)]
+pub struct NodesAnswer {
+    /// The live nodes, by id.
+    pub nodes: Vec<NodeAnswer>,
+}
+
+/// One live node.
+#[derive(Debug, Serialize)]
+pub struct NodeAnswer {
+    /// Its id.
+    pub id: NodeId,
+    /// Where it listens.
+    pub address: String,
+    /// Its version.
+    pub version: String,
+    /// When it started, in RFC 3339.
+    pub started_at: String,
+    /// Its sessions.
+    pub sessions: u64,
+    /// Whether it is about to leave.
+    pub draining: bool,
+    /// How long ago it beat.
+    pub heartbeat_age_ms: u64,
+}
+
+/// The answer to `GET /v1/channels/{channel}`.
+#[derive(Debug, Serialize)]
+pub struct ChannelAnswer {
+    /// The channel.
+    pub channel: Channel,
+    /// Whether a live node has a session of it.
+    pub online: bool,
+    /// Sessions on live nodes.
+    pub sessions: u32,
+    /// The live nodes that hold it.
+    pub nodes: Vec<ChannelNode>,
+    /// The last position; null when nothing was ever sent.
+    pub head: Option<Position>,
+    /// Messages in its mailbox.
+    pub mailbox: u64,
+    /// How far each named device has come.
+    pub cursors: Vec<CursorAnswer>,
+    /// The ledger, by class.
+    pub ledger: BTreeMap<&'static str, i64>,
+}
+
+/// A node that holds a channel.
+#[derive(Debug, Serialize)]
+pub struct ChannelNode {
+    /// Its id.
+    pub node: NodeId,
+    /// Its sessions of the channel.
+    pub sessions: u32,
+}
+
+/// How far a device has come.
+#[derive(Debug, Serialize)]
+pub struct CursorAnswer {
+    /// The device.
+    pub device: String,
+    /// The last position it acknowledged.
+    pub pos: Position,
+    /// When, in RFC 3339.
+    pub at: String,
+}
+
+/// The answer to `DELETE /v1/channels/{channel}/sessions`.
+#[derive(Debug, Serialize)]
+pub struct DisconnectAnswer {
+    /// Nodes that were told.
+    pub nodes: u32,
+}
+
+/// Milliseconds since 1970 in RFC 3339, UTC.
+#[must_use]
+pub fn rfc3339(ms: u64) -> String {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_names_one_recipient_or_several_and_keeps_its_data_verbatim() {
+        let body: PushBody = serde_json::from_str(r#"{"to":"user:a","data":{"x": 1.0}}"#).expect("valid");
+        assert_eq!(body.to, Recipients::One("user:a".into()));
+        assert_eq!(body.data.get(), r#"{"x": 1.0}"#);
+        let body: PushBody =
+            serde_json::from_str(r#"{"to":["user:a","user:b"],"data":null,"ttl":0}"#).expect("valid");
+        assert_eq!(body.to, Recipients::Many(vec!["user:a".into(), "user:b".into()]));
+        assert!(serde_json::from_str::<PushBody>(r#"{"to":"user:a","data":1,"tttl":5}"#).is_err());
+        assert!(serde_json::from_str::<PushBody>(r#"{"to":7,"data":1}"#).is_err());
+    }
+}

@@ -17,6 +17,7 @@ mod node;
 pub mod redis;
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -235,4 +236,37 @@ pub trait Consumer: Send {
     /// other error the next call first returns what had been read but not
     /// acknowledged, so nothing is skipped.
     async fn next(&mut self, acks: EntryAcks, entries_max: usize) -> Result<Vec<StreamEntry>, Error>;
+}
+
+/// Where a store is.
+#[derive(Clone)]
+pub enum Location {
+    /// In this process: one node, and nothing survives a restart.
+    Memory,
+    /// In the Redis of that URL, under that prefix.
+    Redis {
+        /// May hold a password.
+        url: String,
+        /// What every key begins with.
+        prefix: String,
+    },
+}
+
+/// Why a store could not be opened. The text follows "failed to".
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Redis cannot be used as it is, or not be reached.
+    #[error("open redis")]
+    Redis,
+}
+
+/// Opens a store.
+///
+/// # Errors
+/// When it cannot be reached, or is set up so that it could not keep messages.
+pub async fn open(location: Location, limits: Limits) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(match location {
+        Location::Memory => Arc::new(memory::Store::new(limits)),
+        Location::Redis { .. } => return Err(OpenError::Redis),
+    })
 }

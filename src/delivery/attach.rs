@@ -1,0 +1,223 @@
+//! Attaching a session to its channels.
+//!
+//! First the session is added to the held channel, where it is passed over;
+//! then the store writes the directory entry and reads the mailbox; then the
+//! session reads on by itself until it has what the channel has, and under the
+//! channel's lock it goes live. In this order a concurrent push is seen exactly
+//! once: by the page, by a later page, or live.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::protocol::frame::{Dialect, HelloLimits, Outgoing, ServerFrame};
+use crate::protocol::{Channel, Position, SessionId};
+use crate::session::Session;
+use crate::store::{self, Join, Page, Start};
+
+use super::held::{Held, Live, tell_gap};
+use super::{Delivery, Inner};
+
+/// Frames queued between two looks at the outbox.
+const REPLAY_STEP: usize = 32;
+/// How often a read that failed is tried again before the session is closed.
+const READ_TRIES: u32 = 5;
+
+/// A session about to be attached.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// The session; it has been identified.
+    pub session: Arc<Session>,
+    /// Its channels, and where each begins.
+    pub subscriptions: Vec<(Channel, Start)>,
+    /// How often the node pings, for `hello`.
+    pub heartbeat: Duration,
+    /// What the node accepts, for `hello`.
+    pub limits: HelloLimits,
+}
+
+/// Why a session could not be attached. The text follows "failed to".
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store did not answer.
+    #[error("open the session: {0}")]
+    Store(#[from] store::Error),
+    /// The session closed meanwhile.
+    #[error("open the session: it closed first")]
+    Closed,
+}
+
+impl Delivery {
+    /// Attaches a session: directory, `hello`, replay, then live delivery.
+    ///
+    /// # Errors
+    /// When the store is away or the session closes first; the session is
+    /// detached when it closes, whatever this returns.
+    pub async fn open(&self, opening: Opening) -> Result<(), OpenError> {
+        let Opening { session, subscriptions, heartbeat, limits } = opening;
+        let registry = &self.inner.registry;
+        let mut joins = Vec::with_capacity(subscriptions.len());
+        let mut channels = Vec::with_capacity(subscriptions.len());
+        for (channel, start) in subscriptions {
+            let (held, (sessions, generation)) = registry
+                .hold(&channel, |held| held.add(&session, |sessions| (sessions, registry.next_generation())));
+            if session.identity().is_some_and(|identity| identity.device.is_some()) {
+                held.remember_accepted();
+            }
+            channels.push(held.clone());
+            let limit = self.inner.options.page_messages_max;
+            joins.push((held, Join { node: self.node(), channel, generation, sessions, start, limit }));
+        }
+        registry.attach(&session, channels);
+        self.gauge_held();
+        if session.is_closing() {
+            self.detach(&session);
+            return Err(OpenError::Closed);
+        }
+        let mut pages = Vec::with_capacity(joins.len());
+        for (held, join) in joins {
+            let page = self.inner.store.join(&join).await.map_err(|error| self.noted(error))?;
+            pages.push((held, join.start, page));
+        }
+        self.greet(&session, &pages, heartbeat, limits);
+        for (held, _, page) in pages {
+            self.replay(&session, &held, page).await?;
+        }
+        Ok(())
+    }
+
+    fn greet(
+        &self,
+        session: &Arc<Session>,
+        pages: &[(Arc<Held>, Start, Page)],
+        heartbeat: Duration,
+        limits: HelloLimits,
+    ) {
+        let asked = pages.iter().any(|(_, start, _)| matches!(start, Start::After(_)));
+        let gap = pages.iter().any(|(_, _, page)| page.gap.is_some());
+        let outcome = match (asked, gap) {
+            (_, true) => "gap",
+            (true, false) => "resumed",
+            (false, false) => "fresh",
+        };
+        self.inner.metrics.resumes.with(outcome).increment(1);
+        if session.dialect() == Dialect::Plain {
+            return;
+        }
+        let positions: BTreeMap<&str, Position> =
+            pages.iter().filter_map(|(held, _, page)| Some((held.channel.as_str(), begin(page)?))).collect();
+        let identity = session.identity();
+        let user =
+            identity.map_or("", |identity| identity.user.user_name().unwrap_or(identity.user.as_str()));
+        let hello = ServerFrame::Hello {
+            session: session.id(),
+            node: self.node(),
+            user,
+            device: identity.and_then(|identity| identity.device.as_ref()).map(|device| device.as_str()),
+            resumed: asked && !gap,
+            positions,
+            heartbeat_ms: u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX),
+            limits,
+        };
+        session.send(hello.encode());
+    }
+
+    async fn replay(
+        &self,
+        session: &Arc<Session>,
+        held: &Arc<Held>,
+        mut page: Page,
+    ) -> Result<(), OpenError> {
+        loop {
+            self.settled(page.settled);
+            if let Some(gap) = &page.gap {
+                self.told_gap(gap.reason, 1);
+                tell_gap(session, &held.channel, gap);
+            }
+            let mut sent = begin(&page);
+            for (count, message) in page.messages.into_iter().enumerate() {
+                sent = message.position.or(sent);
+                let _ = session.queue(&Arc::new(Outgoing::new(message)), None);
+                if count % REPLAY_STEP == REPLAY_STEP - 1 {
+                    session.flush();
+                    session.room().await;
+                }
+            }
+            session.flush();
+            session.room().await;
+            if session.is_closing() {
+                return Err(OpenError::Closed);
+            }
+            if page.complete {
+                match held.go_live(session.id(), page.head) {
+                    Live::Yes => return Ok(()),
+                    Live::AndFill => {
+                        self.fill(held, true);
+                        return Ok(());
+                    }
+                    Live::Gone => return Err(OpenError::Closed),
+                    Live::ReadOn => sent = page.head,
+                }
+            }
+            page = self.read_on(held, &sent.map_or(Start::Oldest, Start::After)).await?;
+        }
+    }
+
+    /// Reads a page, trying again while the store is away for a moment.
+    async fn read_on(&self, held: &Held, start: &Start) -> Result<Page, store::Error> {
+        let Inner { store, options, .. } = &*self.inner;
+        let mut tries = 0;
+        loop {
+            match store.read(&held.channel, start, options.page_messages_max).await {
+                Ok(page) => return Ok(page),
+                Err(error) if error.is_transient() && tries < READ_TRIES => {
+                    self.noted(error);
+                    tries += 1;
+                    tokio::time::sleep(backoff(tries)).await;
+                }
+                Err(error) => return Err(self.noted(error)),
+            }
+        }
+    }
+
+    /// Whether a session is attached, or about to be.
+    #[must_use]
+    pub fn is_attached(&self, session: SessionId) -> bool {
+        self.inner.registry.is_attached(session)
+    }
+
+    /// Takes a session out of its channels; harmless when repeated.
+    pub(super) fn detach(&self, session: &Arc<Session>) {
+        let Some(attached) = self.inner.registry.detach(session.id()) else { return };
+        for held in attached.channels {
+            held.remove(session.id());
+            self.inner.directory.changed(&held.channel, self.inner.options.linger);
+        }
+        self.gauge_held();
+    }
+
+    fn gauge_held(&self) {
+        let Inner { metrics, registry, .. } = &*self.inner;
+        metrics.sessions.set(registry.sessions_len() as f64);
+        metrics.channels_held.set(registry.channels_len() as f64);
+    }
+
+    pub(super) fn told_gap(&self, reason: store::GapReason, sessions: u64) {
+        let reason = match reason {
+            store::GapReason::Trimmed => "trimmed",
+            store::GapReason::Reset => "reset",
+        };
+        self.inner.metrics.gaps_told.with(reason).increment(sessions);
+    }
+}
+
+/// The position a page begins behind, in the channel's present epoch.
+fn begin(page: &Page) -> Option<Position> {
+    page.head.map(|head| Position::new(head.epoch, page.after))
+}
+
+/// Full jitter: anything up to 50 ms, doubled at each try, 2 s at most.
+pub(super) fn backoff(tries: u32) -> Duration {
+    let cap = Duration::from_millis(50 << tries.min(6)).min(Duration::from_secs(2));
+    cap.mul_f64(rand::random::<f64>().max(0.1))
+}

@@ -1,0 +1,170 @@
+//! Reading this node's stream and showing what is in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::protocol::entry;
+use crate::protocol::frame::Outgoing;
+use crate::protocol::{Message, NodeId};
+use crate::session::Token;
+use crate::store::{self, Consumer, EntryId, StreamEntry};
+
+use super::Delivery;
+use super::attach::backoff;
+use super::held::{Accepted, Held, Touched};
+
+/// How long finished entries gather while the reader waits for new ones.
+const ACK_GATHER: Duration = Duration::from_millis(20);
+
+/// What one batch of entries leaves to do once its locks are released.
+#[derive(Default)]
+struct Batch {
+    touched: Touched,
+    holes: Vec<Arc<Held>>,
+    messages: u64,
+}
+
+impl Delivery {
+    pub(super) async fn run_consumer(self) {
+        let mut tries = 0;
+        while !self.inner.stop.is_cancelled() {
+            let node = self.node();
+            let failure = tokio::select! {
+                () = self.inner.stop.cancelled() => return,
+                failure = self.consume(node, &mut tries) => failure,
+            };
+            match failure {
+                Some(store::Error::Fenced) => {
+                    self.inner.membership.ask_to_rejoin(node);
+                    tokio::select! {
+                        () = self.inner.stop.cancelled() => return,
+                        () = self.inner.membership.changed_from(node) => {}
+                    }
+                }
+                Some(error) => {
+                    let error = self.noted(error);
+                    tries += 1;
+                    tracing::warn!(%error, tries, "reading the node stream failed; trying again");
+                    tokio::time::sleep(backoff(tries)).await;
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Reads `node`'s stream until it fails, or until this node has another id.
+    async fn consume(&self, node: NodeId, tries: &mut u32) -> Option<store::Error> {
+        let inner = &self.inner;
+        let mut consumer: Box<dyn Consumer> = match inner.store.consume(node).await {
+            Ok(consumer) => consumer,
+            Err(error) => return Some(error),
+        };
+        inner.entries.restart();
+        // Entries up to here were dispatched: should they be read again, what
+        // is ephemeral in them is not delivered a second time.
+        let mut dispatched = EntryId::default();
+        while self.node() == node {
+            let acks = inner.entries.take();
+            inner.metrics.stream_acks.increment(acks.ids.len() as u64);
+            match consumer.next(acks, inner.options.read_entries_max).await {
+                Ok(entries) => {
+                    *tries = 0;
+                    if let Some(last) = entries.last().map(|entry| entry.id) {
+                        if entries[0].id <= dispatched {
+                            inner.entries.restart();
+                        }
+                        self.dispatch(entries, dispatched);
+                        dispatched = dispatched.max(last);
+                    }
+                }
+                Err(store::Error::Fenced) => return Some(store::Error::Fenced),
+                Err(error) => {
+                    let error = self.noted(error);
+                    *tries += 1;
+                    tracing::warn!(%error, tries, "reading the node stream failed; trying again");
+                    tokio::time::sleep(backoff(*tries)).await;
+                }
+            }
+        }
+        None
+    }
+
+    /// Shows a batch of entries. Sockets are written once for the whole batch,
+    /// and holes are filled only if the batch itself did not close them.
+    fn dispatch(&self, entries: Vec<StreamEntry>, dispatched: EntryId) {
+        let mut batch = Batch::default();
+        for StreamEntry { id, payload } in entries {
+            let token = self.inner.entries.begin(id);
+            match entry::decode(payload) {
+                Ok(entry) => {
+                    for message in entry.messages {
+                        self.show(message, &token, id <= dispatched, &mut batch);
+                    }
+                    entry.disconnects.iter().for_each(|channel| self.disconnect_here(channel));
+                }
+                // The mailboxes owe what it held; reading it again would not help.
+                Err(error) => tracing::error!(entry = %id, %error, "an entry could not be read"),
+            }
+        }
+        self.inner.metrics.stream_read_messages.record(batch.messages as f64);
+        batch.touched.flush();
+        for held in batch.holes {
+            self.fill(&held, false);
+        }
+    }
+
+    fn show(&self, message: Message, token: &Token, again: bool, batch: &mut Batch) {
+        let inner = &self.inner;
+        batch.messages += 1;
+        let ephemeral = message.position.is_none();
+        if ephemeral && again {
+            return;
+        }
+        let Some(held) = inner.registry.get(&message.channel) else {
+            // Its sessions have left; the mailbox owes it, wherever they are now.
+            if ephemeral && message.accountable {
+                inner.cursors.ephemeral(&message.channel, false);
+            }
+            return;
+        };
+        let outgoing = Arc::new(Outgoing::new(message));
+        match held.accept(&outgoing, token, &mut batch.touched, inner.options.ahead_messages_max) {
+            Accepted::Shown(sessions) => {
+                inner.metrics.message_sessions.record(sessions as f64);
+                if ephemeral && outgoing.message().accountable {
+                    inner.cursors.ephemeral(&held.channel, sessions > 0);
+                }
+            }
+            Accepted::Duplicate => inner.metrics.duplicates_dropped.increment(1),
+            Accepted::Hole => batch.holes.push(held),
+            Accepted::Early => {}
+        }
+    }
+
+    /// Acknowledges entries that were done while the reader waited for others.
+    pub(super) async fn run_entry_acks(self) {
+        let inner = &self.inner;
+        loop {
+            tokio::select! {
+                () = inner.stop.cancelled() => return,
+                () = inner.entries.done() => {}
+            }
+            tokio::time::sleep(ACK_GATHER).await;
+            self.ack_entries().await;
+        }
+    }
+
+    /// Acknowledges every entry that is done now.
+    pub(super) async fn ack_entries(&self) {
+        let inner = &self.inner;
+        let acks = inner.entries.take();
+        if acks.is_empty() {
+            return;
+        }
+        inner.metrics.stream_acks.increment(acks.ids.len() as u64);
+        if let Err(error) = inner.store.ack_entries(self.node(), &acks).await {
+            self.noted(error);
+            inner.entries.restore(acks);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Acknowledgements on their way to the store, gathered into batches.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use crate::protocol::{Channel, Device, Position};
+use crate::store::Ack;
+
+use super::Delivery;
+
+/// Acknowledgements in one call.
+const BATCH_MAX: usize = 512;
+
+/// The latest of each device and channel. Bounded by the sessions there are:
+/// a newer position replaces an older one.
+#[derive(Default)]
+pub(super) struct Cursors {
+    pending: Mutex<Pending>,
+}
+
+#[derive(Default)]
+struct Pending {
+    received: HashMap<(Channel, Option<Device>), Position>,
+    ephemeral: HashMap<Channel, (u32, u32)>,
+}
+
+impl Cursors {
+    /// A device (or a nameless session) received everything up to `position`.
+    pub(super) fn received(&self, channel: &Channel, device: Option<&Device>, position: Position) {
+        let mut pending = self.pending.lock().expect("no panic while held");
+        let slot = pending.received.entry((channel.clone(), device.cloned())).or_insert(position);
+        // Another epoch is a later one.
+        if slot.epoch != position.epoch || slot.seq < position.seq {
+            *slot = position;
+        }
+    }
+
+    /// What became of an ephemeral message.
+    pub(super) fn ephemeral(&self, channel: &Channel, received: bool) {
+        let mut pending = self.pending.lock().expect("no panic while held");
+        let counts = pending.ephemeral.entry(channel.clone()).or_default();
+        if received {
+            counts.0 += 1;
+        } else {
+            counts.1 += 1;
+        }
+    }
+
+    fn take(&self) -> Vec<Ack> {
+        let pending = std::mem::take(&mut *self.pending.lock().expect("no panic while held"));
+        let received = pending.received.into_iter().map(|((channel, device), position)| Ack::Received {
+            channel,
+            device,
+            position,
+        });
+        let ephemeral = pending.ephemeral.into_iter().map(|(channel, (received, dropped))| Ack::Ephemeral {
+            channel,
+            received,
+            dropped,
+        });
+        received.chain(ephemeral).collect()
+    }
+
+    /// Keeps what could not be written, unless something newer came meanwhile.
+    /// Ephemeral counts are not written twice: they may have been taken.
+    fn restore(&self, acks: &[Ack]) {
+        let mut pending = self.pending.lock().expect("no panic while held");
+        for ack in acks {
+            if let Ack::Received { channel, device, position } = ack {
+                let slot = pending.received.entry((channel.clone(), device.clone())).or_insert(*position);
+                if slot.epoch == position.epoch {
+                    slot.seq = slot.seq.max(position.seq);
+                }
+            }
+        }
+    }
+}
+
+impl Delivery {
+    pub(super) async fn run_cursors(self) {
+        loop {
+            tokio::select! {
+                () = self.inner.stop.cancelled() => break,
+                () = tokio::time::sleep(self.inner.options.cursor_flush) => {}
+            }
+            self.flush_cursors().await;
+        }
+        self.flush_cursors().await;
+    }
+
+    /// Writes every acknowledgement that waits.
+    pub(super) async fn flush_cursors(&self) {
+        let acks = self.inner.cursors.take();
+        for (at, batch) in acks.chunks(BATCH_MAX).enumerate() {
+            match self.inner.store.acknowledge(batch).await {
+                Ok(settled) => self.settled(settled),
+                Err(error) => {
+                    let error = self.noted(error);
+                    tracing::debug!(%error, "acknowledgements wait for the store");
+                    self.inner.cursors.restore(&acks[at * BATCH_MAX..]);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Epoch;
+
+    #[test]
+    fn only_the_latest_position_of_a_device_is_written() {
+        let cursors = Cursors::default();
+        let channel = Channel::user("alice").expect("valid");
+        let position = |seq| Position::new(Epoch::from_bits(1), seq);
+        cursors.received(&channel, None, position(2));
+        cursors.received(&channel, None, position(1));
+        cursors.received(&channel, None, position(3));
+        let acks = cursors.take();
+        assert_eq!(acks, [Ack::Received { channel: channel.clone(), device: None, position: position(3) }]);
+        cursors.received(&channel, None, position(4));
+        cursors.restore(&acks);
+        assert_eq!(cursors.take(), [Ack::Received { channel, device: None, position: position(4) }]);
+        assert!(cursors.take().is_empty());
+    }
+}

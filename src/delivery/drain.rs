@@ -1,0 +1,69 @@
+//! Leaving: sessions sent away one by one, then the stream handed over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::protocol::close::CloseCode;
+use crate::protocol::frame::{Dialect, ServerFrame};
+use crate::session::Session;
+
+use super::Delivery;
+
+/// How often it is looked whether everything is done.
+const TICK: Duration = Duration::from_millis(20);
+
+impl Delivery {
+    /// Asks every session to reconnect elsewhere and closes it (1012) at a
+    /// moment of its own in `window`, so that the other nodes see a stream of
+    /// reconnects and no storm. Returns when all have left, or at `until`.
+    pub async fn send_sessions_away(&self, window: Duration, until: Instant) {
+        let begun = Instant::now();
+        let mut leaving: Vec<(Instant, Arc<Session>)> = Vec::new();
+        for session in self.inner.registry.sessions() {
+            let delay = window.mul_f64(rand::random());
+            if session.dialect() == Dialect::Envelope {
+                let reconnect_after_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                session.send(ServerFrame::Drain { reconnect_after_ms }.encode());
+            }
+            leaving.push((begun + delay, session));
+        }
+        leaving.sort_unstable_by_key(|(at, _)| *at);
+        for (at, session) in leaving {
+            if !session.is_closing() {
+                tokio::time::sleep_until(at.min(until)).await;
+            }
+            session.close(CloseCode::RESTART, "this node restarts; reconnect to another");
+        }
+        while self.sessions() > 0 && Instant::now() < until {
+            // Sessions that were being set up when the drain began.
+            self.inner.registry.sessions().filter(|session| !session.is_closing()).for_each(|session| {
+                session.close(CloseCode::RESTART, "this node restarts; reconnect to another");
+            });
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Leaves the cluster: acknowledgements written, directory cleared, writers
+    /// and stream empty, heartbeat and stream removed. `false` when `until` came
+    /// first; a survivor inherits the rest then.
+    pub async fn leave(&self, until: Instant) -> bool {
+        self.flush_cursors().await;
+        self.leave_all(until).await;
+        loop {
+            if self.routes_idle() {
+                self.ack_entries().await;
+                match self.inner.store.retire(self.node()).await {
+                    Ok(true) => return true,
+                    Ok(false) => {}
+                    Err(error) => drop(self.noted(error)),
+                }
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}

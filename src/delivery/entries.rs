@@ -1,0 +1,150 @@
+//! Which entries of the node stream are done.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use crate::session::{Hold, Token};
+use crate::store::{EntryAcks, EntryId};
+
+/// Follows entries from being read to being acknowledged.
+///
+/// Entries are begun in stream order. The stream may be trimmed below the
+/// first that is not done: trimming behind the last acknowledged one would
+/// delete what is still owed.
+#[derive(Default)]
+pub(super) struct Tracker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    done: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Bumped when the stream is read from its start again: tokens of before
+    /// then mean nothing any more.
+    reading: u64,
+    open: VecDeque<(EntryId, bool)>,
+    /// How many entries went out of `open` at the front.
+    gone: u64,
+    last: Option<EntryId>,
+    done: Vec<EntryId>,
+}
+
+struct EntryToken {
+    shared: Arc<Shared>,
+    reading: u64,
+    index: u64,
+}
+
+impl Hold for EntryToken {}
+
+impl Drop for EntryToken {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock().expect("no panic while held");
+        if state.reading != self.reading {
+            return;
+        }
+        let at = usize::try_from(self.index - state.gone).expect("fewer entries than addresses");
+        state.open[at].1 = true;
+        let id = state.open[at].0;
+        state.done.push(id);
+        while state.open.front().is_some_and(|(_, done)| *done) {
+            state.open.pop_front();
+            state.gone += 1;
+        }
+        let first = state.done.len() == 1;
+        drop(state);
+        if first {
+            self.shared.done.notify_one();
+        }
+    }
+}
+
+impl Tracker {
+    /// The token of an entry that was read.
+    pub(super) fn begin(&self, id: EntryId) -> Token {
+        let mut state = self.shared.state.lock().expect("no panic while held");
+        let index = state.gone + state.open.len() as u64;
+        state.open.push_back((id, false));
+        state.last = state.last.max(Some(id));
+        Arc::new(EntryToken { shared: self.shared.clone(), reading: state.reading, index })
+    }
+
+    /// What is done and was not taken yet.
+    pub(super) fn take(&self) -> EntryAcks {
+        let mut state = self.shared.state.lock().expect("no panic while held");
+        let ids = std::mem::take(&mut state.done);
+        let trim_below = match state.open.front() {
+            Some((id, _)) => Some(*id),
+            None => state.last.map(EntryId::successor),
+        };
+        EntryAcks { trim_below: trim_below.filter(|_| !ids.is_empty()), ids }
+    }
+
+    /// Gives back what could not be acknowledged.
+    pub(super) fn restore(&self, acks: EntryAcks) {
+        let mut state = self.shared.state.lock().expect("no panic while held");
+        state.done.extend(acks.ids);
+    }
+
+    /// Forgets everything: the stream is about to be read from its start.
+    pub(super) fn restart(&self) {
+        let mut state = self.shared.state.lock().expect("no panic while held");
+        let reading = state.reading + 1;
+        *state = State { reading, ..State::default() };
+    }
+
+    /// Waits until something is done.
+    pub(super) async fn done(&self) {
+        self.shared.done.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ms: u64) -> EntryId {
+        EntryId { ms, n: 0 }
+    }
+
+    #[test]
+    fn the_stream_is_trimmed_only_below_the_first_entry_that_is_not_done() {
+        let tracker = Tracker::default();
+        let (first, second, third) = (tracker.begin(id(1)), tracker.begin(id(2)), tracker.begin(id(3)));
+        drop(second);
+        assert_eq!(tracker.take(), EntryAcks { ids: vec![id(2)], trim_below: Some(id(1)) });
+        drop(first);
+        assert_eq!(tracker.take(), EntryAcks { ids: vec![id(1)], trim_below: Some(id(3)) });
+        assert!(tracker.take().is_empty());
+        drop(third);
+        assert_eq!(tracker.take(), EntryAcks { ids: vec![id(3)], trim_below: Some(id(3).successor()) });
+    }
+
+    #[test]
+    fn an_entry_is_done_when_its_last_clone_is_dropped() {
+        let tracker = Tracker::default();
+        let token = tracker.begin(id(1));
+        let frame = token.clone();
+        drop(token);
+        assert!(tracker.take().is_empty());
+        drop(frame);
+        assert_eq!(tracker.take().ids, [id(1)]);
+    }
+
+    #[test]
+    fn tokens_of_before_a_restart_mean_nothing() {
+        let tracker = Tracker::default();
+        let stale = tracker.begin(id(1));
+        tracker.restart();
+        let _fresh = tracker.begin(id(1));
+        drop(stale);
+        assert!(tracker.take().is_empty());
+    }
+}

@@ -1,0 +1,97 @@
+//! What sessions report, turned into acknowledgements and numbers.
+
+use std::sync::Arc;
+
+use crate::metrics::Metrics;
+use crate::protocol::frame::{ClientFrame, Outgoing, ServerFrame};
+use crate::protocol::{Channel, Position};
+use crate::session::{Ending, Events, Session};
+
+use super::Delivery;
+
+/// The receiver of every session's news on one node.
+pub(super) struct SessionEvents {
+    delivery: Delivery,
+}
+
+impl SessionEvents {
+    pub(super) fn new(delivery: Delivery) -> Self {
+        Self { delivery }
+    }
+}
+
+impl Events for SessionEvents {
+    fn written(&self, session: &Arc<Session>, messages: &[Arc<Outgoing>]) {
+        let inner = &self.delivery.inner;
+        let now_us = inner.clock.now_us();
+        inner.metrics.messages_written.increment(messages.len() as u64);
+        for message in messages {
+            let accepted_us = message.message().accepted_at_us;
+            Metrics::record_since(&inner.metrics.accept_to_write_seconds, accepted_us, now_us);
+        }
+        // Nameless sessions share one implicit device, for which written counts
+        // as received: they asked for no more.
+        if session.identity().is_some_and(|identity| identity.device.is_none()) {
+            let mut messages = messages.iter().map(|message| message.message()).rev();
+            // Nearly always all are of one channel: the last one stands for them.
+            let Some(last) = messages.find(|message| message.position.is_some()) else { return };
+            if let Some(position) = last.position {
+                inner.cursors.received(&last.channel, None, position);
+            }
+            for message in messages.filter(|message| message.channel != last.channel) {
+                if let Some(position) = message.position {
+                    inner.cursors.received(&message.channel, None, position);
+                }
+            }
+        }
+    }
+
+    fn confirmed(&self, session: &Arc<Session>, channel: &Channel, position: Position) {
+        self.delivery.acknowledged(session, channel, position);
+    }
+
+    fn frame(&self, session: &Arc<Session>, frame: ClientFrame) {
+        let refuse = |code, message| session.send(ServerFrame::Error { code, message }.encode());
+        match frame {
+            ClientFrame::Ack { positions } => {
+                for (channel, position) in positions {
+                    match channel.parse() {
+                        Ok(channel) => self.delivery.acknowledged(session, &channel, position),
+                        Err(_) => refuse(
+                            "invalid_channel",
+                            "an ack's positions are keyed by channel, like user:alice",
+                        ),
+                    }
+                }
+            }
+            ClientFrame::Subscribe { .. } | ClientFrame::Unsubscribe { .. } => {
+                refuse("topics_not_allowed", "this token allows no topics");
+            }
+            ClientFrame::Auth { .. } => refuse("already_authenticated", "the session has a user already"),
+            ClientFrame::Resume { .. } => {
+                refuse("already_started", "connect with ?resume=1 and send resume as the first frame");
+            }
+            ClientFrame::Pong | ClientFrame::Unknown => {}
+        }
+    }
+
+    fn closed(&self, session: &Arc<Session>, ending: Ending) {
+        self.delivery.inner.metrics.closes.with(ending.label()).increment(1);
+        self.delivery.detach(session);
+    }
+}
+
+impl Delivery {
+    /// A device says that it received everything up to `position`.
+    fn acknowledged(&self, session: &Arc<Session>, channel: &Channel, position: Position) {
+        let inner = &self.inner;
+        let Some(identity) = session.identity() else { return };
+        let Some(held) = inner.registry.channel_of(session.id(), channel) else { return };
+        // The implicit device's messages count as received once written.
+        let Some(device) = &identity.device else { return };
+        if let Some(accepted_us) = held.accepted_at_us(position.seq) {
+            Metrics::record_since(&inner.metrics.accept_to_ack_seconds, accepted_us, inner.clock.now_us());
+        }
+        inner.cursors.received(channel, Some(device), position);
+    }
+}

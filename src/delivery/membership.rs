@@ -1,0 +1,221 @@
+//! Being a member: enrolled, beating, fenced, rejoined, gone.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::protocol::NodeId;
+use crate::store::{self, Beat, Join, NodeInfo};
+
+use super::attach::backoff;
+use super::{Delivery, Inner};
+
+/// Channels registered at once when a node rejoins.
+const REJOIN_CONCURRENCY: usize = 64;
+
+/// What this node is in the cluster.
+pub(super) struct Membership {
+    node: watch::Sender<NodeId>,
+    info: NodeInfo,
+    draining: AtomicBool,
+    rejoin: Notify,
+    reclaiming: AtomicBool,
+    beats: Mutex<Beats>,
+}
+
+struct Beats {
+    /// When the last one succeeded.
+    last: Option<Instant>,
+    /// Since when every one succeeded.
+    steady_since: Option<Instant>,
+}
+
+impl Membership {
+    pub(super) fn new(node: NodeId, info: NodeInfo) -> Self {
+        let beats = Mutex::new(Beats { last: None, steady_since: None });
+        Self {
+            node: watch::Sender::new(node),
+            info,
+            draining: AtomicBool::new(false),
+            rejoin: Notify::new(),
+            reclaiming: AtomicBool::new(false),
+            beats,
+        }
+    }
+
+    pub(super) fn node(&self) -> NodeId {
+        *self.node.borrow()
+    }
+
+    /// The node with that id found that it is fenced.
+    pub(super) fn ask_to_rejoin(&self, node: NodeId) {
+        if self.node() == node {
+            self.rejoin.notify_one();
+        }
+    }
+
+    /// Waits until this node has another id than `node`.
+    pub(super) async fn changed_from(&self, node: NodeId) {
+        let mut watcher = self.node.subscribe();
+        // The sender lives as long as self.
+        let _ = watcher.wait_for(|now| *now != node).await;
+    }
+
+    /// Marks that this node takes over from others; `false` if it does already.
+    pub(super) fn begin_reclaim(&self) -> bool {
+        !self.reclaiming.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn end_reclaim(&self) {
+        self.reclaiming.store(false, Ordering::Release);
+    }
+
+    fn note(&self, succeeded: bool) {
+        let mut beats = self.beats.lock().expect("no panic while held");
+        if succeeded {
+            let now = Instant::now();
+            beats.last = Some(now);
+            beats.steady_since.get_or_insert(now);
+        } else {
+            beats.steady_since = None;
+        }
+    }
+}
+
+impl Delivery {
+    /// Why this node should get no traffic; none when it should.
+    #[must_use]
+    pub fn unready_reason(&self) -> Option<&'static str> {
+        let membership = &self.inner.membership;
+        if membership.draining.load(Ordering::Relaxed) {
+            return Some("draining");
+        }
+        let beats = membership.beats.lock().expect("no panic while held");
+        let fresh = beats.last.is_some_and(|last| last.elapsed() < self.inner.options.heartbeat_ttl);
+        if fresh && beats.steady_since.is_some() { None } else { Some("the store cannot be reached") }
+    }
+
+    /// Announces that this node is about to leave.
+    pub fn announce_drain(&self) {
+        self.inner.membership.draining.store(true, Ordering::Relaxed);
+        self.inner.metrics.draining.set(1.0);
+        self.inner.metrics.ready.set(0.0);
+    }
+
+    pub(super) async fn run_membership(self) {
+        let Inner { stop, options, membership, .. } = &*self.inner;
+        loop {
+            let fenced = tokio::select! {
+                () = stop.cancelled() => return,
+                () = membership.rejoin.notified() => true,
+                () = tokio::time::sleep(options.heartbeat_interval) => {
+                    match self.beat().await {
+                        Ok(beat) => {
+                            self.inherit(&beat);
+                            beat.fenced
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "the heartbeat failed");
+                            false
+                        }
+                    }
+                }
+            };
+            if fenced {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.rejoin() => {}
+                }
+            }
+        }
+    }
+
+    /// Beats once.
+    pub(super) async fn beat(&self) -> Result<Beat, store::Error> {
+        let Inner { store, membership, metrics, clock, .. } = &*self.inner;
+        let sent = Instant::now();
+        let beat = store.beat(self.node(), &self.info()).await;
+        let received = Instant::now();
+        membership.note(beat.as_ref().is_ok_and(|beat| !beat.fenced));
+        metrics.ready.set(if self.unready_reason().is_none() { 1.0 } else { 0.0 });
+        let beat = beat.map_err(|error| self.noted(error))?;
+        clock.observe(sent, received, beat.now_us);
+        metrics.store_round_trip_seconds.record(received - sent);
+        if !beat.fenced {
+            metrics.heartbeat_timestamp_seconds.set(beat.now_us as f64 / 1e6);
+        }
+        Ok(beat)
+    }
+
+    fn info(&self) -> NodeInfo {
+        let membership = &self.inner.membership;
+        NodeInfo {
+            sessions: self.inner.registry.sessions_len() as u64,
+            draining: membership.draining.load(Ordering::Relaxed),
+            ..membership.info.clone()
+        }
+    }
+
+    /// Starts taking over from the dead, once this node's own beats show that
+    /// it is not the store that was away.
+    fn inherit(&self, beat: &Beat) {
+        let steady = {
+            let beats = self.inner.membership.beats.lock().expect("no panic while held");
+            beats.steady_since.is_some_and(|since| since.elapsed() >= self.inner.options.reclaim_after)
+        };
+        if steady && !beat.suspects.is_empty() {
+            self.reclaim(beat.suspects.clone());
+        }
+    }
+
+    /// Takes a new id, registers every held channel under it, and closes every
+    /// hole from the mailboxes. The sockets notice nothing.
+    async fn rejoin(&self) {
+        let Inner { store, membership, metrics, .. } = &*self.inner;
+        metrics.fencings.increment(1);
+        let (old, node) = (self.node(), NodeId::generate());
+        let mut tries = 0;
+        while let Err(error) = store.enrol(node, &self.info()).await {
+            let error = self.noted(error);
+            tries += 1;
+            tracing::warn!(%error, tries, "failed to rejoin; trying again");
+            tokio::time::sleep(backoff(tries)).await;
+        }
+        tracing::warn!(%old, %node, "this node was declared dead and rejoins under a new id");
+        self.inner.entries.restart();
+        membership.node.send_replace(node);
+        let _ = self.beat().await;
+        self.register_all().await;
+    }
+
+    async fn register_all(&self) {
+        use futures_util::StreamExt as _;
+        let held = futures_util::stream::iter(self.inner.registry.channels().collect::<Vec<_>>());
+        held.for_each_concurrent(REJOIN_CONCURRENCY, |held| async move {
+            let mut tries = 0;
+            loop {
+                let start = held.resume_start();
+                let (sessions, generation) =
+                    held.with_sessions(|sessions| (sessions, self.inner.registry.next_generation()));
+                let limit = 1;
+                let channel = held.channel.clone();
+                let join = Join { node: self.node(), channel, generation, sessions, start, limit };
+                match self.inner.store.join(&join).await {
+                    Ok(page) => {
+                        self.settled(page.settled);
+                        break;
+                    }
+                    Err(error) => {
+                        self.noted(error);
+                        tries += 1;
+                        tokio::time::sleep(backoff(tries)).await;
+                    }
+                }
+            }
+            self.fill(&held, true);
+        })
+        .await;
+    }
+}

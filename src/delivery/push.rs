@@ -1,0 +1,153 @@
+//! Accepting a push.
+
+use std::sync::Arc;
+
+use crate::protocol::close::CloseCode;
+use crate::protocol::{Channel, Message, MessageId, Position, entry};
+use crate::store::{self, Append, Appended, Sent};
+
+use super::Delivery;
+
+/// What the sender is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// The message's id.
+    pub id: MessageId,
+    /// Its position; none when ephemeral.
+    pub position: Option<Position>,
+    /// When it expires: milliseconds since 1970.
+    pub expires_at_ms: u64,
+    /// Nodes it was handed to.
+    pub nodes: u32,
+    /// Sessions these nodes have for the channel.
+    pub sessions: u32,
+}
+
+impl Delivery {
+    /// Accepts one message: kept once this returns `Ok`. What was begun is
+    /// finished even if the caller goes away.
+    ///
+    /// # Errors
+    /// When the store did not confirm it; then it may still arrive, once.
+    pub async fn push(&self, append: Append) -> Result<Pushed, store::Error> {
+        let delivery = self.clone();
+        let task = self.inner.tasks.spawn(async move {
+            let parts = Parts::of(&append);
+            let appended = delivery.inner.store.append(append).await;
+            delivery.finish(parts, appended)
+        });
+        task.await.unwrap_or_else(|error| Err(store::Error::Unavailable(error.to_string())))
+    }
+
+    /// Accepts many messages in one trip; answers in input order.
+    pub async fn push_batch(&self, appends: Vec<Append>) -> Vec<Result<Pushed, store::Error>> {
+        let delivery = self.clone();
+        let count = appends.len();
+        let task = self.inner.tasks.spawn(async move {
+            let parts: Vec<_> = appends.iter().map(Parts::of).collect();
+            let appended = delivery.inner.store.append_batch(appends).await;
+            parts
+                .into_iter()
+                .zip(appended)
+                .map(|(parts, appended)| delivery.finish(parts, appended))
+                .collect()
+        });
+        task.await.unwrap_or_else(|error| vec![Err(store::Error::Unavailable(error.to_string())); count])
+    }
+
+    /// Closes every session of a channel, on every node. Returns how many nodes
+    /// were told.
+    ///
+    /// # Errors
+    /// When the directory could not be read.
+    pub async fn disconnect(&self, channel: &Channel) -> Result<u32, store::Error> {
+        let store = &self.inner.store;
+        let mut told = 0;
+        for route in store.routes(channel).await.map_err(|error| self.noted(error))? {
+            match store.send(route.node, entry::encode_disconnect(channel)).await {
+                Ok(Sent::Stored { .. }) => told += 1,
+                Ok(Sent::NoStream) => {}
+                Err(error) => return Err(self.noted(error)),
+            }
+        }
+        Ok(told)
+    }
+
+    /// Closes this node's sessions of a channel.
+    pub(super) fn disconnect_here(&self, channel: &Channel) {
+        let Some(held) = self.inner.registry.get(channel) else { return };
+        for session in held.sessions() {
+            session.close(CloseCode::DISCONNECTED, "disconnected by the application");
+        }
+    }
+
+    fn finish(&self, parts: Parts, appended: Result<Appended, store::Error>) -> Result<Pushed, store::Error> {
+        let metrics = &self.inner.metrics;
+        let appended = match appended {
+            Ok(appended) => appended,
+            Err(error) => {
+                let result = match &error {
+                    store::Error::Unavailable(_) | store::Error::Timeout { .. } => "unavailable",
+                    store::Error::OutOfMemory => "out_of_memory",
+                    store::Error::IdempotencyMismatch => "mismatch",
+                    _ => "failed",
+                };
+                metrics.pushes.with(result).increment(1);
+                return Err(self.noted(error));
+            }
+        };
+        metrics.pushes.with(if appended.repeated { "repeated" } else { "accepted" }).increment(1);
+        if !appended.repeated {
+            metrics.ledger_messages.with("accepted").increment(1);
+        }
+        self.settled(appended.settled);
+        let (nodes, sessions) = self.hand_over(parts, &appended);
+        metrics.push_nodes.record(f64::from(nodes));
+        let Appended { id, position, expires_at_ms, .. } = appended;
+        Ok(Pushed { id, position, expires_at_ms, nodes, sessions })
+    }
+
+    /// Gives the message to the writers of the nodes that hold its channel. A
+    /// repeated push is routed again, in case the first try died before it did;
+    /// receivers drop what they have. An ephemeral one must not come twice.
+    fn hand_over(&self, parts: Parts, appended: &Appended) -> (u32, u32) {
+        if appended.repeated && appended.position.is_none() {
+            return (0, 0);
+        }
+        let message = Message {
+            id: appended.id,
+            channel: parts.channel,
+            position: appended.position,
+            accepted_at_us: appended.accepted_at_us,
+            expires_at_ms: appended.expires_at_ms,
+            data: parts.data,
+            trace: parts.trace,
+            accountable: false,
+        };
+        let ephemeral = message.position.is_none();
+        let accountable = ephemeral.then(|| Arc::new(Message { accountable: true, ..message.clone() }));
+        let message = Arc::new(message);
+        let (mut nodes, mut sessions) = (0, 0);
+        for (at, route) in appended.routes.iter().enumerate() {
+            let copy = accountable.as_ref().filter(|_| at == 0).unwrap_or(&message);
+            if self.route(route.node, copy) {
+                nodes += 1;
+                sessions += route.sessions;
+            }
+        }
+        (nodes, sessions)
+    }
+}
+
+/// What routing needs of a push once the store has taken the rest.
+struct Parts {
+    channel: Channel,
+    data: bytes::Bytes,
+    trace: Option<Box<str>>,
+}
+
+impl Parts {
+    fn of(append: &Append) -> Self {
+        Self { channel: append.channel.clone(), data: append.data.clone(), trace: append.trace.clone() }
+    }
+}

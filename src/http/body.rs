@@ -1,0 +1,52 @@
+//! Reading request bodies, bounded.
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _};
+use warp::http::StatusCode;
+
+use super::Problem;
+
+/// Reads a body of at most `bytes_max`.
+pub(super) async fn read<B: Buf>(
+    stream: impl Stream<Item = Result<B, warp::Error>>,
+    bytes_max: usize,
+) -> Result<Bytes, Problem> {
+    let mut stream = std::pin::pin!(stream);
+    let mut whole = Bytes::new();
+    let mut parts = BytesMut::new();
+    while let Some(part) = stream.next().await {
+        let mut part = part.map_err(|_| {
+            Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", "the request's body ended early")
+        })?;
+        if whole.len() + parts.len() + part.remaining() > bytes_max {
+            let detail = format!("the body may have {bytes_max} bytes at most (body_bytes_max)");
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail));
+        }
+        let part = part.copy_to_bytes(part.remaining());
+        if whole.is_empty() && parts.is_empty() {
+            // Nearly every body comes in one piece: no copy.
+            whole = part;
+        } else {
+            parts.extend_from_slice(&std::mem::take(&mut whole));
+            parts.extend_from_slice(&part);
+        }
+    }
+    Ok(if parts.is_empty() { whole } else { parts.freeze() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(parts: &[&'static str]) -> impl Stream<Item = Result<Bytes, warp::Error>> + use<> {
+        let parts: Vec<_> = parts.iter().map(|part| Ok(Bytes::from_static(part.as_bytes()))).collect();
+        futures_util::stream::iter(parts)
+    }
+
+    #[tokio::test]
+    async fn parts_are_joined_up_to_the_limit() {
+        assert_eq!(read(stream(&["ab", "c", "de"]), 5).await.expect("fits"), "abcde");
+        assert_eq!(read(stream(&[]), 5).await.expect("fits"), "");
+        assert_eq!(read(stream(&["abc", "def"]), 5).await.expect_err("too large").code, "body_too_large");
+    }
+}

@@ -1,0 +1,243 @@
+//! `POST /v1/push` and `POST /v1/push/batch`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use warp::http::{HeaderMap, StatusCode};
+use warp::reply::{Reply, Response};
+
+use crate::delivery::Pushed;
+use crate::protocol::rest::{
+    BatchAnswer, BatchBody, COLLAPSE_KEY_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, ItemAnswer, PushAnswer,
+    PushBody, RECIPIENTS_MAX, Recipients, rfc3339,
+};
+use crate::protocol::{Channel, MessageId};
+use crate::store::{self, Append, Idempotency};
+
+use super::auth::SenderId;
+use super::{App, Problem};
+
+/// The longest `traceparent`: version 00 has 55 characters.
+const TRACE_BYTES_MAX: usize = 64;
+
+impl App {
+    pub(super) async fn push(&self, headers: &HeaderMap, body: Bytes) -> Result<Response, Problem> {
+        let started = tokio::time::Instant::now();
+        let result = self.push_counted(headers, body).await;
+        self.inner.metrics.push_seconds.record(started.elapsed());
+        self.count_refusal(result.as_ref().err());
+        result
+    }
+
+    /// Refusals that never reached the store are counted here, others there.
+    fn count_refusal(&self, problem: Option<&Problem>) {
+        let result = match problem.map(|problem| problem.status.as_u16()) {
+            Some(401 | 403) => "unauthorized",
+            Some(400..=499) if problem.is_some_and(|problem| problem.code != "idempotency_key_reused") => {
+                "invalid"
+            }
+            _ => return,
+        };
+        self.inner.metrics.pushes.with(result).increment(1);
+    }
+
+    async fn push_counted(&self, headers: &HeaderMap, body: Bytes) -> Result<Response, Problem> {
+        let sender = self.sender(headers)?;
+        let key = idempotency_key(headers)?;
+        let trace = trace_of(headers);
+        let push: PushBody = parse(&body)?;
+        let template = self.template(&push, trace)?;
+        let channels = match &push.to {
+            Recipients::One(to) => {
+                let channel = recipient(to)?;
+                let append =
+                    Append { idempotency: idempotency(&sender, key, &push, &body), channel, ..template };
+                let channel = append.channel.clone();
+                let pushed = self.inner.delivery.push(append).await?;
+                return Ok(accepted(&answer(channel, &pushed)));
+            }
+            Recipients::Many(to) if to.is_empty() || to.len() > RECIPIENTS_MAX => {
+                let detail = format!("\"to\" may list 1 to {RECIPIENTS_MAX} channels");
+                return Err(Problem::invalid("invalid_recipients", detail));
+            }
+            Recipients::Many(to) => to.iter().map(|to| recipient(to)).collect::<Result<Vec<_>, _>>()?,
+        };
+        let idempotency = idempotency(&sender, key, &push, &body);
+        let appends = channels.iter().map(|channel| {
+            let id = push.id.unwrap_or_else(MessageId::generate);
+            Append { id, channel: channel.clone(), idempotency, ..template.clone() }
+        });
+        let pushed = self.inner.delivery.push_batch(appends.collect()).await;
+        // All of them failing is the request failing; its retry then is whole.
+        if let Some(error) = pushed.iter().try_fold(None, |_, one| one.as_ref().err().map(Some)).flatten() {
+            return Err(error.clone().into());
+        }
+        let results = channels.into_iter().zip(pushed).map(|(channel, pushed)| item(channel, pushed));
+        Ok(accepted(&results.collect::<Vec<_>>()))
+    }
+
+    pub(super) async fn push_batch(&self, headers: &HeaderMap, body: Bytes) -> Result<Response, Problem> {
+        let started = tokio::time::Instant::now();
+        let result = self.push_batch_timed(headers, body).await;
+        self.inner.metrics.push_seconds.record(started.elapsed());
+        self.count_refusal(result.as_ref().err());
+        result
+    }
+
+    async fn push_batch_timed(&self, headers: &HeaderMap, body: Bytes) -> Result<Response, Problem> {
+        let sender = self.sender(headers)?;
+        let key = idempotency_key(headers)?;
+        let trace = trace_of(headers);
+        let batch: BatchBody = parse(&body)?;
+        let max = self.inner.options.batch_messages_max;
+        if batch.messages.is_empty() || batch.messages.len() > max {
+            return Err(Problem::invalid("invalid_batch", format!("a batch has 1 to {max} messages")));
+        }
+        let prepared: Vec<Result<Append, Problem>> = batch
+            .messages
+            .iter()
+            .enumerate()
+            .map(|(at, push)| {
+                let Recipients::One(to) = &push.to else {
+                    return Err(Problem::invalid(
+                        "invalid_recipients",
+                        "in a batch each message has one \"to\"",
+                    ));
+                };
+                let channel = recipient(to)?;
+                // One header for the whole batch: each item gets a key of its own.
+                let key = key.as_deref().map(|key| format!("{key}#{at}"));
+                let idempotency = idempotency(&sender, key, push, push.data.get().as_bytes());
+                Ok(Append { channel, idempotency, ..self.template(push, trace.clone())? })
+            })
+            .collect();
+        let valid: Vec<Append> = prepared.iter().filter_map(|one| one.as_ref().ok().cloned()).collect();
+        let channels: Vec<Channel> = valid.iter().map(|append| append.channel.clone()).collect();
+        let mut pushed = channels.into_iter().zip(self.inner.delivery.push_batch(valid).await);
+        let results = prepared.into_iter().map(|prepared| match prepared {
+            Ok(_) => pushed.next().map_or_else(missing, |(channel, pushed)| item(channel, pushed)),
+            Err(problem) => {
+                self.count_refusal(Some(&problem));
+                refused(problem)
+            }
+        });
+        let answer = BatchAnswer { results: results.collect() };
+        Ok(warp::reply::json(&answer).into_response())
+    }
+
+    /// Who sends, if they may.
+    pub(super) fn sender(&self, headers: &HeaderMap) -> Result<SenderId, Problem> {
+        let authorization = headers.get("authorization").and_then(|value| value.to_str().ok());
+        self.inner
+            .authenticator
+            .sender(authorization)
+            .map_err(|error| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string()))
+    }
+
+    /// Everything of an append but its recipient and idempotency.
+    fn template(&self, push: &PushBody, trace: Option<Box<str>>) -> Result<Append, Problem> {
+        let options = &self.inner.options;
+        let ttl = push.ttl.map_or(options.ttl_default, Duration::from_secs);
+        if ttl > options.ttl_max {
+            let detail =
+                format!("\"ttl\" may be {} seconds at most (ttl_max_seconds)", options.ttl_max.as_secs());
+            return Err(Problem::invalid("invalid_ttl", detail));
+        }
+        let collapse_key = push.collapse_key.as_deref();
+        if collapse_key.is_some_and(|key| key.is_empty() || key.len() > COLLAPSE_KEY_BYTES_MAX) {
+            let detail = format!("\"collapse_key\" has 1 to {COLLAPSE_KEY_BYTES_MAX} bytes");
+            return Err(Problem::invalid("invalid_collapse_key", detail));
+        }
+        Ok(Append {
+            id: push.id.unwrap_or_else(MessageId::generate),
+            channel: "all".parse().expect("a channel"),
+            data: Bytes::copy_from_slice(push.data.get().as_bytes()),
+            ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+            collapse_key: collapse_key.map(Into::into),
+            idempotency: None,
+            trace,
+        })
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        let (status, code) = match error.classify() {
+            serde_json::error::Category::Data => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body"),
+            _ => (StatusCode::BAD_REQUEST, "invalid_json"),
+        };
+        Problem::new(status, code, format!("{error}; a push is {{\"to\": \"user:alice\", \"data\": …}}"))
+    })
+}
+
+fn recipient(to: &str) -> Result<Channel, Problem> {
+    let channel: Channel = to.parse()?;
+    if channel.user_name().is_none() {
+        return Err(Problem::invalid("unsupported_channel", "this release delivers to users: \"user:NAME\""));
+    }
+    Ok(channel)
+}
+
+fn trace_of(headers: &HeaderMap) -> Option<Box<str>> {
+    let value = headers.get("traceparent")?.to_str().ok()?;
+    (value.len() <= TRACE_BYTES_MAX).then(|| value.into())
+}
+
+/// The `Idempotency-Key` header, quoted as its draft says or bare.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().unwrap_or("").trim();
+    let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
+    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+        let detail = format!("Idempotency-Key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} ASCII characters");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", detail));
+    }
+    Ok(Some(key.to_owned()))
+}
+
+/// Combines sender and key; a message id chosen by the sender serves as a key.
+fn idempotency(sender: &SenderId, key: Option<String>, push: &PushBody, body: &[u8]) -> Option<Idempotency> {
+    let key = key.map(|key| format!("key:{key}")).or_else(|| push.id.map(|id| format!("id:{id}")))?;
+    let mut hash = Sha256::new();
+    hash.update(sender.as_str());
+    hash.update([0]);
+    hash.update(key);
+    let key = first_bytes(&hash.finalize());
+    Some(Idempotency { key, fingerprint: first_bytes(&Sha256::digest(body)) })
+}
+
+fn first_bytes<const N: usize>(hash: &[u8]) -> [u8; N] {
+    *hash.first_chunk().expect("a hash of 32 bytes")
+}
+
+fn answer(channel: Channel, pushed: &Pushed) -> PushAnswer {
+    PushAnswer {
+        id: pushed.id,
+        channel,
+        pos: pushed.position,
+        nodes: pushed.nodes,
+        sessions: pushed.sessions,
+        expires_at: rfc3339(pushed.expires_at_ms),
+    }
+}
+
+fn accepted(answer: &impl serde::Serialize) -> Response {
+    warp::reply::with_status(warp::reply::json(answer), StatusCode::ACCEPTED).into_response()
+}
+
+fn item(channel: Channel, pushed: Result<Pushed, store::Error>) -> ItemAnswer {
+    match pushed {
+        Ok(pushed) => ItemAnswer::Accepted { status: 202, answer: answer(channel, &pushed) },
+        Err(error) => refused(error.into()),
+    }
+}
+
+fn refused(problem: Problem) -> ItemAnswer {
+    ItemAnswer::Refused { status: problem.status.as_u16(), code: problem.code, detail: problem.detail }
+}
+
+fn missing() -> ItemAnswer {
+    refused(store::Error::Unavailable("no answer".into()).into())
+}

@@ -1,0 +1,124 @@
+//! Paths and methods, and what takes them.
+
+use std::convert::Infallible;
+
+use hyper::upgrade::OnUpgrade;
+use warp::filters::BoxedFilter;
+use warp::http::HeaderMap;
+use warp::http::header::{CONNECTION, UPGRADE};
+use warp::reply::{Reply, Response};
+use warp::{Filter, Rejection};
+
+use super::{App, body, error};
+
+impl App {
+    /// Every route.
+    pub(super) fn routes(&self) -> BoxedFilter<(Response,)> {
+        self.push_routes()
+            .or(self.socket_route())
+            .unify()
+            .or(self.operator_routes())
+            .unify()
+            .recover(|rejection: Rejection| async move {
+                Ok::<_, Infallible>(error::from_rejection(&rejection).into_response())
+            })
+            .unify()
+            .boxed()
+    }
+
+    fn with(&self) -> impl Filter<Extract = (Self,), Error = Infallible> + Clone + use<> {
+        let app = self.clone();
+        warp::any().map(move || app.clone())
+    }
+
+    fn push_routes(&self) -> BoxedFilter<(Response,)> {
+        let bytes_max = self.inner.options.body_bytes_max;
+        let batch_bytes_max =
+            bytes_max.saturating_mul(self.inner.options.batch_messages_max).min(BATCH_BYTES_MAX);
+        let single = warp::path!("v1" / "push")
+            .and(warp::post())
+            .and(self.with())
+            .and(warp::header::headers_cloned())
+            .and(warp::body::stream())
+            .then(move |app: Self, headers: HeaderMap, stream| async move {
+                match body::read(stream, bytes_max).await {
+                    Ok(body) => app.push(&headers, body).await.unwrap_or_else(Reply::into_response),
+                    Err(problem) => problem.into_response(),
+                }
+            });
+        let batch = warp::path!("v1" / "push" / "batch")
+            .and(warp::post())
+            .and(self.with())
+            .and(warp::header::headers_cloned())
+            .and(warp::body::stream())
+            .then(move |app: Self, headers: HeaderMap, stream| async move {
+                match body::read(stream, batch_bytes_max).await {
+                    Ok(body) => app.push_batch(&headers, body).await.unwrap_or_else(Reply::into_response),
+                    Err(problem) => problem.into_response(),
+                }
+            });
+        single.or(batch).unify().boxed()
+    }
+
+    /// A session: at its own path, and at `/` when the request is an upgrade.
+    fn socket_route(&self) -> BoxedFilter<(Response,)> {
+        let upgrade = warp::header::headers_cloned().and_then(|headers: HeaderMap| async move {
+            let asks = headers.contains_key(UPGRADE) && headers.contains_key(CONNECTION);
+            if asks { Ok(headers) } else { Err(warp::reject()) }
+        });
+        let at_root = warp::path::end().and(warp::get()).and(upgrade);
+        let at_path = warp::path!("v1" / "ws").and(warp::get()).and(warp::header::headers_cloned());
+        at_root
+            .or(at_path)
+            .unify()
+            .and(self.with())
+            .and(raw_query())
+            .and(warp::ext::optional::<OnUpgrade>())
+            .then(|headers: HeaderMap, app: Self, query: String, upgrade: Option<OnUpgrade>| async move {
+                app.upgrade(&headers, &query, upgrade).unwrap_or_else(Reply::into_response)
+            })
+            .boxed()
+    }
+
+    fn operator_routes(&self) -> BoxedFilter<(Response,)> {
+        let channel = warp::path!("v1" / "channels" / String)
+            .and(warp::get())
+            .and(self.with())
+            .and(warp::header::headers_cloned())
+            .then(|channel: String, app: Self, headers: HeaderMap| async move {
+                app.channel(&headers, &unescape(&channel)).await.unwrap_or_else(Reply::into_response)
+            });
+        let disconnect = warp::path!("v1" / "channels" / String / "sessions")
+            .and(warp::delete())
+            .and(self.with())
+            .and(warp::header::headers_cloned())
+            .then(|channel: String, app: Self, headers: HeaderMap| async move {
+                app.disconnect(&headers, &unescape(&channel)).await.unwrap_or_else(Reply::into_response)
+            });
+        let nodes = warp::path!("v1" / "nodes")
+            .and(warp::get())
+            .and(self.with())
+            .and(warp::header::headers_cloned())
+            .then(|app: Self, headers: HeaderMap| async move {
+                app.nodes(&headers).await.unwrap_or_else(Reply::into_response)
+            });
+        let healthz = warp::path!("healthz").and(warp::get()).and(self.with()).map(|app: Self| app.healthz());
+        let readyz = warp::path!("readyz").and(warp::get()).and(self.with()).map(|app: Self| app.readyz());
+        let metrics = warp::path!("metrics").and(warp::get()).and(self.with()).map(|app: Self| app.metrics());
+        let page = warp::path::end().and(warp::get()).map(super::page::page);
+        let listings = channel.or(disconnect).unify().or(nodes).unify();
+        listings.or(healthz).unify().or(readyz).unify().or(metrics).unify().or(page).unify().boxed()
+    }
+}
+
+/// A batch is bounded as a whole, too.
+const BATCH_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+
+fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
+    warp::query::raw().or(warp::any().map(String::new)).unify()
+}
+
+/// A path segment as it was meant: `user%3Aalice` is `user:alice`.
+fn unescape(segment: &str) -> String {
+    percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
+}
