@@ -25,6 +25,8 @@ mod numbering;
 mod recall;
 mod shards;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex};
 
