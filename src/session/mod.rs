@@ -126,3 +126,6 @@ pub trait Events: Send + Sync + 'static {
     /// The session is over; called once, after everything else.
     fn closed(&self, session: &Arc<Session>, ending: Ending);
 }
+
+#[cfg(test)]
+mod tests;
