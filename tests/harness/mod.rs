@@ -33,4 +33,4 @@ pub use process::{Process, find_program};
 pub use proxy::{Direction, Mode, Proxy};
 pub use redis_server::{Persistence, RedisOptions, RedisServer, StreamState};
 pub use socket::{Closed, Dial, Refused, Socket};
-pub use wait::{PATIENCE, eventually, until};
+pub use wait::{PATIENCE, eventually, settled, until};
