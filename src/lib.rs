@@ -31,7 +31,12 @@
 //!   written, or when the mailbox owes it: [`delivery`] says when exactly.
 //! - Everything has a limit: queue, batch, body, retry, wait.
 
+pub mod config;
+pub mod http;
+pub mod logging;
 pub mod metrics;
+pub mod node;
 pub mod protocol;
 pub mod session;
+pub mod shutdown;
 pub mod store;

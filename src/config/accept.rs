@@ -1,0 +1,116 @@
+//! What the texts among the settings must look like.
+
+use tracing_subscriber::EnvFilter;
+
+/// `host:port`, as other nodes and operators reach this one.
+pub(super) fn advertised(text: &str) -> Result<(), String> {
+    let wanted = || "must be a host name or IP address and a port, without a scheme".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(wanted)?;
+    let host_ok = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host.len() <= 253
+                && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+        }
+    };
+    if host_ok && port.parse::<u16>().is_ok_and(|port| port > 0) { Ok(()) } else { Err(wanted()) }
+}
+
+/// What every Redis key begins with.
+pub(super) fn prefix(text: &str) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':');
+    if (1..=64).contains(&text.len()) && text.bytes().all(plain) {
+        return Ok(());
+    }
+    // Braces would move the hash tag, and with it the slot of every key.
+    Err("must be 1 to 64 of A-Z a-z 0-9 . _ - :".to_owned())
+}
+
+/// A filter of log lines.
+pub(super) fn log_filter(text: &str) -> Result<(), String> {
+    let level = |word: &str| matches!(word, "off" | "error" | "warn" | "info" | "debug" | "trace");
+    // The library would take a mistyped level for a target, and log nothing else.
+    let meant = |part: &str| match part.rsplit_once('=') {
+        Some((target, word)) => !target.is_empty() && level(word),
+        None => level(part),
+    };
+    // Filters by span hold commas and signs of their own.
+    let valid = (text.contains('[') || text.split(',').all(meant)) && EnvFilter::try_new(text).is_ok();
+    if valid {
+        return Ok(());
+    }
+    Err("must be a level (off, error, warn, info, debug, trace) or a list like info,postrider=debug"
+        .to_owned())
+}
+
+/// An origin, in the form in which browsers send it.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let wanted = || {
+        "must be origins, scheme://host[:port] without a path; there is no wildcard, since any page could \
+         then act in its visitors' names"
+            .to_owned()
+    };
+    let url = url::Url::parse(text).map_err(|_| wanted())?;
+    let bare = url.path() == "/" && !text.ends_with('/') && url.query().is_none() && url.fragment().is_none();
+    let origin = url.origin();
+    if !bare
+        || !origin.is_tuple()
+        || !url.username().is_empty()
+        || url.password().is_some()
+        || text.contains('*')
+    {
+        return Err(wanted());
+    }
+    Ok(origin.ascii_serialization())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_normalised_as_browsers_send_them() {
+        assert_eq!(origin("HTTPS://App.Example.com:443").as_deref(), Ok("https://app.example.com"));
+        assert_eq!(origin("http://localhost:3000").as_deref(), Ok("http://localhost:3000"));
+        for text in [
+            "*",
+            "https://*.example.com",
+            "app.example.com",
+            "https://a.com/",
+            "https://a.com/x",
+            "https://u@a.com",
+            "null",
+        ] {
+            assert!(origin(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn advertised_addresses_have_a_host_and_a_port() {
+        for text in ["10.0.0.5:8080", "node-1.internal:80", "[::1]:8080"] {
+            assert!(advertised(text).is_ok(), "{text}");
+        }
+        for text in ["", "node-1", ":80", "http://a:80", "a:0", "a:99999", "[x]:1", "a b:1"] {
+            assert!(advertised(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_cannot_hold_a_hash_tag() {
+        assert!(prefix("shop:prod").is_ok());
+        for text in ["", "{a}", "a b", "é", &"p".repeat(65)] {
+            assert!(prefix(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn log_filters_are_checked() {
+        assert!(log_filter("info,postrider=debug").is_ok());
+        assert!(log_filter("warn,postrider::http=off").is_ok());
+        assert!(log_filter("info,postrider[push{id=7,to=8}]=debug").is_ok());
+        for text in ["", "inof", "loud=", "=info", "postrider=shout", "info,", "[=x"] {
+            assert!(log_filter(text).is_err(), "{text}");
+        }
+    }
+}

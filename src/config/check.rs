@@ -1,0 +1,125 @@
+//! What values must be to one another.
+
+use std::time::Duration;
+
+use super::layers::Origin;
+use super::problem::Problem;
+use super::table::Config;
+use super::value::AuthMode;
+
+impl Config {
+    /// Where a setting's value came from.
+    pub(super) fn origin(&self, key: &str) -> Origin {
+        self.effective().into_iter().find(|one| one.key == key).map_or(Origin::Default, |one| one.origin)
+    }
+
+    fn about(&self, key: &str, value: impl ToString, text: impl Into<String>) -> Problem {
+        Problem { name: self.origin(key).name(key), value: Some(value.to_string()), text: text.into() }
+    }
+
+    /// Everything about which two settings disagree.
+    pub(super) fn disagreements(&self) -> Vec<Problem> {
+        let mut problems = self.about_auth();
+        problems.extend(self.about_time());
+        if self.outbox_bytes_max < self.body_bytes_max {
+            problems.push(self.about(
+                "outbox_bytes_max",
+                self.outbox_bytes_max,
+                format!("must hold the largest message: at least body_bytes_max, {}", self.body_bytes_max),
+            ));
+        }
+        problems
+    }
+
+    fn about_auth(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        match self.auth {
+            AuthMode::None if !self.listen.ip().is_loopback() => problems.push(self.about(
+                "listen",
+                self.listen,
+                format!(
+                    "is open to others, and with auth none anyone who reaches it is any user and sends anything: \
+                     set --auth jwt with POSTRIDER_JWT_SECRET and POSTRIDER_API_KEY, or --listen 127.0.0.1:{}",
+                    self.listen.port()
+                ),
+            )),
+            AuthMode::None => {}
+            AuthMode::Jwt => {
+                let needed = [
+                    ("jwt_secret", self.jwt_secret.is_none(), "the secret that signs users' tokens, at least 32 bytes"),
+                    ("api_key", self.api_key.is_none(), "the key that senders present, at least 16 characters"),
+                ];
+                // A secret that was given and refused already has its line.
+                for (key, missing, what) in needed {
+                    if missing && self.origin(key) == Origin::Default {
+                        let variable = super::variable_of(key);
+                        let text = format!("needs {what}: set {variable} or {variable}_FILE=/run/secrets/{key}");
+                        problems.push(self.about("auth", "jwt", text));
+                    }
+                }
+            }
+        }
+        problems
+    }
+
+    fn about_time(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, key: &str, value: u128, text: String| {
+            if !holds {
+                problems.push(self.about(key, value, text));
+            }
+        };
+        let third = self.heartbeat_ttl / 3;
+        require(
+            self.heartbeat_interval <= third,
+            "heartbeat_interval_ms",
+            self.heartbeat_interval.as_millis(),
+            format!(
+                "must be at most a third of heartbeat_ttl_ms, {}, so that a late beat is no death",
+                third.as_millis()
+            ),
+        );
+        require(
+            self.ttl_default <= self.ttl_max,
+            "ttl_default_seconds",
+            self.ttl_default.as_secs().into(),
+            format!("must be at most ttl_max_seconds, {}", self.ttl_max.as_secs()),
+        );
+        require(
+            self.channel_retention >= self.ttl_max,
+            "channel_retention_seconds",
+            self.channel_retention.as_secs().into(),
+            format!(
+                "must be at least ttl_max_seconds, {}: a channel outlives its messages",
+                self.ttl_max.as_secs()
+            ),
+        );
+        let drained: Duration = self.drain_delay + self.drain_window;
+        require(
+            self.drain_deadline >= drained,
+            "drain_deadline_ms",
+            self.drain_deadline.as_millis(),
+            format!("must be at least drain_delay_ms plus drain_window_ms, {}", drained.as_millis()),
+        );
+        problems
+    }
+
+    /// What is allowed but probably not meant.
+    pub(super) fn doubts(&self, open_files: Option<u64>) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if let Some(open_files) = open_files
+            && self.connections_max as u64 > open_files
+        {
+            doubts.push(format!(
+                "connections_max is {} but this process may open only {open_files} files: raise the limit \
+                 (ulimit -n, LimitNOFILE) to at least {}",
+                self.connections_max,
+                self.connections_max as u64 / 4 * 5
+            ));
+        }
+        if self.auth == AuthMode::None && self.jwt_secret.is_some() {
+            doubts.push("a JWT secret is set but auth is none: nobody's token is checked".to_owned());
+        }
+        doubts
+    }
+}

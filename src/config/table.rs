@@ -1,0 +1,256 @@
+//! Every setting, each in one entry: its field, flag, variable, file key, rule,
+//! default, help and example all come from here.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::accept;
+use super::layers::{Layers, Origin};
+use super::rule::{
+    AUTH, Count, Hidden, LOG_FORMAT, Listen, Maybe, Millis, Redis, Rule, Seconds, Text, Texts,
+};
+use super::value::{AuthMode, RedisUrl, Secret};
+use crate::logging::Format;
+
+/// What is known of a setting without its value: for flags, help and checks.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Its name in the file; with dashes its flag, in capitals its variable.
+    pub(crate) key: &'static str,
+    /// Under which heading help lists it.
+    pub(crate) section: &'static str,
+    /// What it does.
+    pub(crate) help: String,
+    /// Its default, in words or as written in the file; none when it has none.
+    pub(crate) default: Option<String>,
+    /// A good value.
+    pub(crate) example: &'static str,
+    /// Whether `KEY_FILE` may name a file that holds it.
+    pub(crate) secret: bool,
+}
+
+/// A setting's effective value, as `--print-config` writes it.
+#[derive(Debug)]
+pub(super) struct Effective {
+    pub(super) key: &'static str,
+    pub(super) value: Option<toml::Value>,
+    pub(super) origin: Origin,
+}
+
+macro_rules! settings {
+    (with $open_files:ident; $($section:literal {$(
+        $(#[doc = $doc:literal])+
+        $field:ident: $type:ty, key $key:literal, rule $rule:expr, default $default:expr $(, in_words $words:literal)?,
+        example $example:literal;
+    )*})*) => {
+        /// The effective configuration of a node: typed, checked, complete.
+        ///
+        /// `Debug` redacts secrets.
+        #[derive(Debug, Clone)]
+        pub struct Config {
+            $($($(#[doc = $doc])+ pub $field: $type,)*)*
+            pub(super) origins: Vec<Origin>,
+        }
+
+        impl Config {
+            /// Takes every value from the uppermost layer that has it. A bad one
+            /// leaves a problem in `layers` and its default in the result.
+            pub(super) fn take(layers: &mut Layers) -> Self {
+                let $open_files = layers.open_files;
+                let mut origins = Vec::new();
+                $($(
+                    let (value, origin) = layers.take($key, $example, &$rule);
+                    origins.push(origin);
+                    let $field: $type = match value { Some(value) => value, None => $default };
+                )*)*
+                Self { $($($field,)*)* origins }
+            }
+
+            /// Every setting with its value and where that came from.
+            pub(super) fn effective(&self) -> Vec<Effective> {
+                let mut origins = self.origins.iter().cloned();
+                vec![$($(
+                    Effective {
+                        key: $key,
+                        value: $rule.show(&self.$field),
+                        origin: origins.next().unwrap_or(Origin::Default),
+                    },
+                )*)*]
+            }
+        }
+
+        /// Every setting, in the order of help and `--print-config`.
+        pub(crate) fn settings() -> Vec<Setting> {
+            let defaults = Config::take(&mut Layers::empty());
+            vec![$($(
+                Setting {
+                    key: $key,
+                    section: $section,
+                    help: [$($doc.trim()),+].join(" "),
+                    default: [$($words.to_owned())?].into_iter().next()
+                        .or_else(|| $rule.show(&defaults.$field).map(|value| plain(&value))),
+                    example: $example,
+                    secret: $rule.secret(),
+                },
+            )*)*]
+        }
+
+        /// The file keys of all settings, and which of them are secrets.
+        pub(super) const KEYS: &[(&str, fn() -> bool)] = &[$($(($key, || $rule.secret()),)*)*];
+    };
+}
+
+/// A value as one types it after a flag.
+fn plain(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+settings! {
+    with open_files;
+
+    "Node" {
+        /// Where to serve HTTP and WebSocket. Beyond loopback it needs --auth jwt.
+        listen: SocketAddr, key "listen", rule Listen, default LOOPBACK, example "0.0.0.0:8080";
+        /// The Redis in which nodes meet. Without it the node keeps everything in its own memory: one
+        /// node, and nothing survives a restart.
+        redis: Option<RedisUrl>, key "redis", rule Maybe(Redis), default None, example "redis://127.0.0.1:6379";
+        /// Who may connect and send. 'none': anyone, a token is the name of its user. 'jwt': users by HS256
+        /// token (claim 'sub' is the user), senders by API key.
+        auth: AuthMode, key "auth", rule AUTH, default AuthMode::None, in_words "none, on loopback only",
+            example "jwt";
+        /// What signs users' tokens: at least 32 bytes.
+        jwt_secret: Option<Secret>, key "jwt_secret",
+            rule Maybe(Hidden {
+                wants: "must be at least 32 bytes, since anyone can guess at a shorter one offline",
+                accepts: |text| text.len() >= 32,
+            }),
+            default None, example "$(openssl rand -hex 32)";
+        /// What senders present as 'Authorization: Bearer ...': at least 16 printable characters.
+        api_key: Option<Secret>, key "api_key",
+            rule Maybe(Hidden {
+                wants: "must be at least 16 printable ASCII characters without spaces",
+                accepts: |text| text.len() >= 16 && text.bytes().all(|b| b.is_ascii_graphic()),
+            }),
+            default None, example "$(openssl rand -hex 16)";
+        /// Where others reach this node, as 'postrider nodes' lists it.
+        advertise: Option<String>, key "advertise", rule Maybe(Text(accept::advertised)), default None,
+            in_words "the address it listens on", example "10.0.0.5:8080";
+        /// Origins (scheme://host[:port]) whose pages may open WebSockets, besides the node's own.
+        allowed_origins: Vec<String>, key "allowed_origins", rule Texts(accept::origin), default Vec::new(),
+            in_words "none besides its own", example "https://app.example.com";
+        /// How log lines look.
+        log_format: Format, key "log_format", rule LOG_FORMAT, default Format::Human, example "json";
+        /// Which log lines are written: a level, or a list of target=level.
+        log: String, key "log", rule Text(accept::log_filter), default "info".to_owned(),
+            example "info,postrider=debug";
+    }
+
+    "Messages" {
+        /// The largest push body; a batch may have this much for each of its messages.
+        body_bytes_max: usize, key "body_bytes_max", rule Count("bytes", 256..=8 * MIB), default 65_536,
+            example "65536";
+        /// Messages in one batch push.
+        batch_messages_max: usize, key "batch_messages_max", rule Count("messages", 1..=10_000), default 100,
+            example "100";
+        /// How long a message is kept when its push does not say.
+        ttl_default: Duration, key "ttl_default_seconds", rule Seconds(1..=365 * DAY),
+            default Duration::from_secs(HOUR), example "3600";
+        /// The longest that a push may ask for.
+        ttl_max: Duration, key "ttl_max_seconds", rule Seconds(1..=365 * DAY),
+            default Duration::from_secs(7 * DAY), example "604800";
+        /// Messages a mailbox keeps; beyond it the oldest are lost, and devices that miss them are told.
+        mailbox_messages_max: usize, key "mailbox_messages_max", rule Count("messages", 1..=1_000_000),
+            default 1_000, example "1000";
+        /// How long an idempotency key is remembered.
+        idempotency_window: Duration, key "idempotency_window_seconds", rule Seconds(1..=7 * DAY),
+            default Duration::from_secs(HOUR), example "3600";
+        /// How long an untouched channel keeps its numbering, cursors and counts.
+        channel_retention: Duration, key "channel_retention_seconds", rule Seconds(MINUTE..=3650 * DAY),
+            default Duration::from_secs(30 * DAY), example "2592000";
+    }
+
+    "Connections" {
+        /// Sessions the node accepts before it answers that it is overloaded.
+        connections_max: usize, key "connections_max", rule Count("connections", 1..=10_000_000),
+            default connections_default(open_files),
+            in_words "10000, or 0.8 of the open files allowed when that is less", example "10000";
+        /// WebSocket handshakes accepted in a second; the rest are told to come back.
+        handshakes_per_second_max: usize, key "handshakes_per_second_max",
+            rule Count("handshakes", 1..=1_000_000), default 1_000, example "1000";
+        /// Messages a session may have unwritten before it is closed as slow.
+        outbox_messages_max: usize, key "outbox_messages_max", rule Count("messages", 1..=1_000_000),
+            default 1_024, example "1024";
+        /// Bytes of the same.
+        outbox_bytes_max: usize, key "outbox_bytes_max", rule Count("bytes", KIB..=256 * MIB),
+            default 1_048_576, example "1048576";
+        /// The largest frame a client may send.
+        frame_bytes_max: usize, key "frame_bytes_max", rule Count("bytes", KIB..=MIB), default 65_536,
+            example "65536";
+        /// How often an idle session is pinged; below the idle timeout of any proxy in between.
+        ping_interval: Duration, key "ping_interval_seconds", rule Seconds(1..=HOUR),
+            default Duration::from_secs(25), example "25";
+        /// How long a session may take to answer a ping before it is closed.
+        pong_timeout: Duration, key "pong_timeout_seconds", rule Seconds(1..=HOUR),
+            default Duration::from_secs(10), example "10";
+        /// The kernel's send buffer of each socket.
+        socket_send_buffer_bytes: Option<usize>, key "socket_send_buffer_bytes",
+            rule Maybe(Count("bytes", 2 * KIB..=16 * MIB)), default None, in_words "the system's own", example "16384";
+        /// The kernel's receive buffer of each socket.
+        socket_receive_buffer_bytes: Option<usize>, key "socket_receive_buffer_bytes",
+            rule Maybe(Count("bytes", 2 * KIB..=16 * MIB)), default None, in_words "the system's own", example "16384";
+    }
+
+    "Cluster" {
+        /// What every Redis key begins with; nodes of another prefix are another cluster.
+        redis_prefix: String, key "redis_prefix", rule Text(accept::prefix), default "postrider".to_owned(),
+            example "postrider";
+        /// How long a heartbeat lives unless it is renewed.
+        heartbeat_ttl: Duration, key "heartbeat_ttl_ms", rule Millis(300..=10 * MINUTE * 1_000),
+            default Duration::from_millis(3_000), example "3000";
+        /// How often a heartbeat is renewed: at most a third of its life, so that one may be late.
+        heartbeat_interval: Duration, key "heartbeat_interval_ms", rule Millis(50..=10 * MINUTE * 1_000),
+            default Duration::from_millis(1_000), example "1000";
+        /// How long after its heartbeat lapsed a node is given up and its stream taken over.
+        heartbeat_grace: Duration, key "heartbeat_grace_ms", rule Millis(0..=10 * MINUTE * 1_000),
+            default Duration::from_millis(2_000), example "2000";
+        /// Entries a node's stream holds at most: a backstop, beyond which mailboxes repair the loss.
+        stream_entries_max: usize, key "stream_entries_max", rule Count("entries", 16..=10_000_000),
+            default 10_000, example "10000";
+        /// How often quiet channels are compared with their mailboxes, so that a lost notification heals.
+        heal_interval: Duration, key "heal_interval_ms", rule Millis(50..=10 * MINUTE * 1_000),
+            default Duration::from_millis(2_000), example "2000";
+        /// How often devices' cursors are written.
+        cursor_flush: Duration, key "cursor_flush_ms", rule Millis(1..=MINUTE * 1_000),
+            default Duration::from_millis(500), example "500";
+    }
+
+    "Draining" {
+        /// How long after SIGTERM the node goes on as before while load balancers notice that it is unready.
+        drain_delay: Duration, key "drain_delay_ms", rule Millis(0..=10 * MINUTE * 1_000),
+            default if listen.ip().is_loopback() { Duration::ZERO } else { Duration::from_millis(5_000) },
+            in_words "5000, or 0 when it listens on loopback", example "5000";
+        /// The time over which sessions are then asked to go elsewhere, so that they do not arrive all at once.
+        drain_window: Duration, key "drain_window_ms", rule Millis(0..=60 * MINUTE * 1_000),
+            default Duration::from_millis(10_000), example "10000";
+        /// When, counted from the signal, the node exits whatever is left.
+        drain_deadline: Duration, key "drain_deadline_ms", rule Millis(0..=60 * MINUTE * 1_000),
+            default Duration::from_millis(20_000), example "20000";
+    }
+}
+
+/// A fifth of the descriptors stays free for Redis, scrapes and pushes.
+fn connections_default(open_files: Option<u64>) -> usize {
+    let share = open_files.map_or(u64::MAX, |files| files / 5 * 4);
+    usize::try_from(share).unwrap_or(usize::MAX).clamp(1, 10_000)
+}

@@ -1,0 +1,4 @@
+//! What is spoken over HTTP.
+
+pub mod auth;
+pub mod credentials;

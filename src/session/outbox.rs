@@ -1,0 +1,179 @@
+//! The outbox: encoded frames that wait for a socket, in order.
+//!
+//! Holds no copy of a message's bytes, and no memory at all while empty. What
+//! leaves it is moved into [`Done`], whose owner reports it and lets go of the
+//! tokens after the session's lock is released.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Token, Wire};
+use crate::protocol::frame::{Dialect, Outgoing};
+
+/// Frames given to one write call. Sharing a call is what makes fan-out cheap,
+/// and beyond some dozens the bytes cost more than the call.
+const SLICES_MAX: usize = 64;
+
+/// One frame.
+pub(super) enum Item {
+    /// A message, and what its entry waits for.
+    Message(Arc<Outgoing>, Option<Token>),
+    /// A frame of the session's own.
+    Control(Bytes),
+    /// The Ping whose Pong confirms what was written before it.
+    Confirm(Bytes),
+    /// The close frame: the last of all.
+    Close(Bytes),
+}
+
+impl Item {
+    fn bytes(&self, dialect: Dialect) -> &Bytes {
+        match self {
+            Self::Message(outgoing, _) => outgoing.frame(dialect),
+            Self::Control(bytes) | Self::Confirm(bytes) | Self::Close(bytes) => bytes,
+        }
+    }
+
+    fn is_message(&self) -> bool {
+        matches!(self, Self::Message(..))
+    }
+}
+
+/// What left the outbox.
+#[derive(Default)]
+pub(super) struct Done {
+    /// Messages written in full, in order.
+    pub(super) messages: Vec<Arc<Outgoing>>,
+    /// Tokens to let go of.
+    pub(super) tokens: Vec<Token>,
+}
+
+/// How a write went.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// So many bytes were taken.
+    Wrote(usize),
+    /// The socket takes nothing now.
+    Blocked,
+}
+
+/// One session's outbox.
+pub(super) struct Outbox {
+    dialect: Dialect,
+    items: VecDeque<Item>,
+    /// How many of them are messages.
+    messages: usize,
+    bytes: usize,
+    /// Bytes of the first item that are written already.
+    head_written: usize,
+}
+
+impl Outbox {
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Self { dialect, items: VecDeque::new(), messages: 0, bytes: 0, head_written: 0 }
+    }
+
+    /// Frames waiting.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Bytes waiting.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether messages wait, and not only frames of the session's own.
+    pub(super) fn has_messages(&self) -> bool {
+        self.messages > 0
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Puts a frame behind what waits.
+    pub(super) fn push(&mut self, item: Item) {
+        self.bytes += item.bytes(self.dialect).len();
+        self.messages += usize::from(item.is_message());
+        self.items.push_back(item);
+    }
+
+    /// Writes once, with as many frames as one call takes. `gone` is told of
+    /// every frame that was finished, in order.
+    pub(super) fn write(&mut self, wire: &dyn Wire, mut gone: impl FnMut(Item)) -> io::Result<Progress> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut count = 0;
+        for (slice, item) in slices.iter_mut().zip(&self.items) {
+            let skip = if count == 0 { self.head_written } else { 0 };
+            *slice = IoSlice::new(&item.bytes(self.dialect)[skip..]);
+            count += 1;
+        }
+        let wrote = match wire.try_write_vectored(&slices[..count]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(wrote) => wrote,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Blocked),
+            // A signal is no reason to wait for readiness: nothing was written, try again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Progress::Wrote(0)),
+            Err(error) => return Err(error),
+        };
+        self.bytes -= wrote;
+        self.head_written += wrote;
+        while let Some(head) = self.items.front() {
+            let len = head.bytes(self.dialect).len();
+            if self.head_written < len {
+                break;
+            }
+            self.head_written -= len;
+            if let Some(item) = self.items.pop_front() {
+                self.messages -= usize::from(item.is_message());
+                gone(item);
+            }
+        }
+        if self.items.is_empty() {
+            // An idle session pays for no buffer.
+            self.items = VecDeque::new();
+        }
+        Ok(Progress::Wrote(wrote))
+    }
+
+    /// Throws away what waits, except a frame that is partly written (or the
+    /// peer could read nothing behind it) and a close frame.
+    pub(super) fn discard(&mut self, done: &mut Done) {
+        let partial = self.head_written > 0;
+        let mut kept = VecDeque::new();
+        for (index, item) in std::mem::take(&mut self.items).into_iter().enumerate() {
+            match item {
+                item if (partial && index == 0) || matches!(item, Item::Close(_)) => kept.push_back(item),
+                Item::Message(_, token) => done.tokens.extend(token),
+                Item::Control(_) | Item::Confirm(_) | Item::Close(_) => {}
+            }
+        }
+        self.items = kept;
+        self.recount();
+    }
+
+    /// Throws away everything: the socket is gone.
+    pub(super) fn clear(&mut self, done: &mut Done) {
+        self.release_tokens(done);
+        *self = Self::new(self.dialect);
+    }
+
+    /// Takes the tokens from the waiting frames, which stay.
+    pub(super) fn release_tokens(&mut self, done: &mut Done) {
+        for item in &mut self.items {
+            if let Item::Message(_, token) = item {
+                done.tokens.extend(token.take());
+            }
+        }
+    }
+
+    fn recount(&mut self) {
+        let all: usize = self.items.iter().map(|item| item.bytes(self.dialect).len()).sum();
+        self.bytes = all - self.head_written;
+        self.messages = self.items.iter().filter(|item| item.is_message()).count();
+    }
+}

@@ -1,0 +1,205 @@
+//! The session's task: reads, answers, and goes on with writes that stalled.
+//!
+//! A hand-written future, because there is one per connection and an idle one
+//! should cost a few hundred bytes.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::state::Phase;
+use super::{Ending, Session};
+use crate::protocol::close::CloseCode;
+use crate::protocol::frame::{ClientFrame, Dialect, ServerFrame};
+use crate::protocol::ws::{self, Decoder, Event};
+
+/// Read at once, shared by all sessions of a thread.
+const READ_BYTES: usize = 16 * 1024;
+/// Reads before other tasks get their turn.
+const READS_PER_POLL_MAX: usize = 8;
+
+/// The parser's complaint may quote what it complains of.
+const ERROR_BYTES_MAX: usize = 200;
+
+thread_local! {
+    /// Taken while in use, so that nested use allocates instead of panicking.
+    static READ_BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// A session's task; see [`Session::run`].
+#[must_use = "a session does nothing until its run is polled"]
+pub struct Run {
+    session: Arc<Session>,
+    decoder: Decoder,
+    leftover: Bytes,
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+impl Future for Run {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let run = self.get_mut();
+        {
+            // Before anything is looked at: whoever changes it afterwards wakes us.
+            let mut state = run.session.lock();
+            match &mut state.waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+        }
+        if !run.leftover.is_empty() {
+            let leftover = std::mem::take(&mut run.leftover);
+            run.take_in(&leftover);
+        }
+        run.read(cx);
+        run.write(cx);
+        if run.session.lock().phase == Phase::Gone { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let session = &self.session;
+        session.with_state(|state, after| {
+            state.cut(Ending::Lost, &*session.wire, after);
+            state.run_ended = true;
+            state.tell_closed(after);
+        });
+    }
+}
+
+impl Run {
+    pub(super) fn new(session: Arc<Session>, leftover: Bytes) -> Self {
+        let decoder = Decoder::new(session.options.frame_bytes_max);
+        Self { session, decoder, leftover }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..READS_PER_POLL_MAX {
+            if self.session.lock().phase == Phase::Gone {
+                return;
+            }
+            match self.session.wire.poll_read_ready(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return self.lost(),
+            }
+            let mut buffer = READ_BUFFER.take().unwrap_or_else(|| vec![0; READ_BYTES].into_boxed_slice());
+            match self.session.wire.try_read(&mut buffer) {
+                Ok(0) => self.lost(),
+                Ok(len) => self.take_in(&buffer[..len]),
+                // Readiness was stale; asking again leaves our waker there.
+                Err(error) if is_passing(&error) => {}
+                Err(_) => self.lost(),
+            }
+            READ_BUFFER.set(Some(buffer));
+        }
+        cx.waker().wake_by_ref();
+    }
+
+    fn write(&self, cx: &mut Context<'_>) {
+        if !self.session.lock().blocked {
+            return;
+        }
+        match self.session.wire.poll_write_ready(cx) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => {
+                // If it blocks again it wakes this task, which then waits here
+                // with the readiness that was found stale cleared.
+                self.session.flush();
+            }
+            Poll::Ready(Err(_)) => self.lost(),
+        }
+    }
+
+    /// The connection is over; if a close had been agreed on, that was the reason.
+    fn lost(&self) {
+        let session = &self.session;
+        session.with_state(|state, after| state.cut(Ending::Lost, &*session.wire, after));
+    }
+
+    fn take_in(&mut self, mut bytes: &[u8]) {
+        self.session.heard.store(true, Ordering::Relaxed);
+        while !self.session.lock().deaf {
+            match self.decoder.decode(&mut bytes) {
+                Ok(Some(event)) => self.handle(event),
+                Ok(None) => return,
+                Err(violation) => {
+                    self.session.lock().deaf = true;
+                    self.session.close_with(Ending::Ours(violation.code), violation.reason, true);
+                }
+            }
+        }
+    }
+
+    fn handle(&self, event: Event) {
+        let session = &self.session;
+        match event {
+            Event::Text(text) => self.handle_text(&text),
+            Event::Ping(payload) => session.send(ws::encode_pong(&payload)),
+            Event::Pong(payload) => self.handle_pong(&payload),
+            Event::Close(code, _) => {
+                let code = code.unwrap_or(CloseCode::NORMAL);
+                session.with_state(|state, after| {
+                    let timeout = session.options.close_timeout;
+                    let answer = ws::encode_close(code, "");
+                    state.close(Ending::Peers(code), answer, false, timeout, after);
+                    state.peer_closed(&*session.wire, after);
+                });
+                session.flush();
+            }
+        }
+    }
+
+    fn handle_text(&self, text: &[u8]) {
+        let session = &self.session;
+        let envelope = session.dialect() == Dialect::Envelope;
+        if !envelope && session.identity().is_some() {
+            // A bare socket has nothing to say to us.
+            return;
+        }
+        match ClientFrame::decode(text) {
+            Ok(ClientFrame::Pong | ClientFrame::Unknown) => {}
+            Ok(frame) if envelope || matches!(frame, ClientFrame::Auth { .. }) => {
+                session.events.frame(session, frame);
+            }
+            Err(error) if envelope => {
+                let message = format!("not an envelope: {error}");
+                let message = &message[..message.floor_char_boundary(ERROR_BYTES_MAX)];
+                session.send(ServerFrame::Error { code: "bad_frame", message }.encode());
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    fn handle_pong(&self, payload: &[u8]) {
+        let Ok(number) = payload.try_into().map(u64::from_be_bytes) else { return };
+        let session = &self.session;
+        let confirmed = session.with_state(|state, _| {
+            let known = number <= state.pings;
+            state.confirm.as_mut().filter(|_| known).and_then(|confirm| confirm.pong(number))
+        });
+        let Some(confirmed) = confirmed else { return };
+        for (channel, position) in &confirmed {
+            session.events.confirmed(session, channel, *position);
+        }
+        // Asks for the next confirmation, now or when it is due.
+        session.flush();
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

@@ -1,0 +1,287 @@
+//! The session as others hold it: queue, flush, send, close.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use metrics::Gauge;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::confirm::Confirm;
+use super::outbox::Item;
+use super::run::Run;
+use super::state::{After, Next, Phase, State};
+use super::{Ending, Events, Identity, Options, Queued, Token, Wheel, Wire};
+use crate::metrics::Metrics;
+use crate::protocol::close::CloseCode;
+use crate::protocol::frame::{Dialect, Outgoing};
+use crate::protocol::{SessionId, ws};
+
+/// Writes that one flush makes before it leaves the rest to the session's task,
+/// so that a fast reader cannot keep a router's thread to itself.
+const WRITES_PER_FLUSH_MAX: usize = 32;
+
+/// One live socket. See the [module](super).
+pub struct Session {
+    id: SessionId,
+    dialect: Dialect,
+    pub(super) wire: Box<dyn Wire>,
+    pub(super) options: Arc<Options>,
+    pub(super) events: Arc<dyn Events>,
+    outbox_bytes: Gauge,
+    identity: OnceLock<Identity>,
+    state: Mutex<State>,
+    room: Notify,
+    /// Bytes came from the peer since the wheel last asked.
+    pub(super) heard: AtomicBool,
+    pub(super) wheel: OnceLock<Wheel>,
+    /// The wheel's turn that this session is due at; guarded by the wheel's lock.
+    pub(super) due_turn: AtomicU64,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("dialect", &self.dialect)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A session over an upgraded connection. It reads nothing until
+    /// [`Session::run`] is polled, and times nothing until [`Wheel::add`].
+    #[must_use]
+    pub fn new(
+        id: SessionId,
+        dialect: Dialect,
+        wire: Box<dyn Wire>,
+        options: Arc<Options>,
+        events: Arc<dyn Events>,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
+        let first_ping_at = Instant::now() + jitter(id, options.heartbeat_interval);
+        Arc::new(Self {
+            id,
+            dialect,
+            wire,
+            options,
+            events,
+            outbox_bytes: metrics.outbox_bytes.clone(),
+            identity: OnceLock::new(),
+            state: Mutex::new(State::new(dialect, first_ping_at)),
+            room: Notify::new(),
+            heard: AtomicBool::new(false),
+            wheel: OnceLock::new(),
+            due_turn: AtomicU64::new(super::wheel::NEVER),
+        })
+    }
+
+    /// The session's name.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// What the client understands.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Whose the session is, once that is known.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.get()
+    }
+
+    /// Says whose the session is; the first word counts. From here on, what is
+    /// written to a plain client that named its device is confirmed by Ping.
+    pub fn identify(&self, identity: Identity) {
+        let confirms = self.dialect == Dialect::Plain && identity.device.is_some();
+        if self.identity.set(identity).is_ok() && confirms {
+            self.lock().confirm = Some(Box::new(Confirm::default()));
+        }
+    }
+
+    /// Whether the session takes no more messages.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.lock().phase != Phase::Open
+    }
+
+    /// Bytes that wait for the socket.
+    #[must_use]
+    pub fn outbox_bytes(&self) -> usize {
+        self.lock().outbox.bytes()
+    }
+
+    /// Puts a message behind what waits. One that does not fit closes the
+    /// session as [`CloseCode::SLOW`].
+    pub fn queue(self: &Arc<Self>, outgoing: &Arc<Outgoing>, token: Option<&Token>) -> Queued {
+        // Encoded before the lock is taken: this may be the message's first session.
+        let len = outgoing.frame(self.dialect).len();
+        self.push(len, |state| {
+            let token = token.filter(|_| !state.tokens_returned).cloned();
+            Item::Message(Arc::clone(outgoing), token)
+        })
+    }
+
+    /// Sends a finished frame that is no message: `hello`, `gap`, `drain` and
+    /// the like. It counts towards the outbox's limits as messages do.
+    pub fn send(self: &Arc<Self>, frame: Bytes) {
+        if self.push(frame.len(), |_| Item::Control(frame)) == Queued::First {
+            self.flush();
+        }
+    }
+
+    fn push(self: &Arc<Self>, len: usize, item: impl FnOnce(&State) -> Item) -> Queued {
+        let queued = {
+            let mut state = self.lock();
+            if state.phase != Phase::Open {
+                return Queued::Closed;
+            }
+            if state.fits(len, &self.options) {
+                let first = state.outbox.is_empty() && !state.flushing;
+                let item = item(&state);
+                state.outbox.push(item);
+                if !first {
+                    self.gauge(&mut state);
+                }
+                Some(if first { Queued::First } else { Queued::Already })
+            } else {
+                None
+            }
+        };
+        queued.unwrap_or_else(|| {
+            self.close_with(Ending::Ours(CloseCode::SLOW), "read faster, or resume: nothing is lost", true);
+            Queued::Closed
+        })
+    }
+
+    /// Writes as much as the socket takes now. Harmless when somebody else is
+    /// at it: they write this session's frames too, in order.
+    pub fn flush(self: &Arc<Self>) {
+        for round in 0..WRITES_PER_FLUSH_MAX {
+            let mut after = After::default();
+            let next = {
+                let mut state = self.lock();
+                if round == 0 {
+                    if state.flushing || state.phase == Phase::Gone {
+                        return;
+                    }
+                    state.flushing = true;
+                }
+                let next = state.write(&*self.wire, &self.options, &mut after);
+                self.gauge(&mut state);
+                next
+            };
+            self.settle(after);
+            if next == Next::Stop {
+                return;
+            }
+        }
+        self.with_state(|state, after| state.hand_over(&self.options, after));
+    }
+
+    /// Closes behind what waits: the rest of the outbox is written first, if
+    /// the socket has kept up lately, and then the peer has a moment to agree.
+    pub fn close(self: &Arc<Self>, code: CloseCode, reason: &str) {
+        let late =
+            self.lock().behind_since.is_some_and(|since| since.elapsed() >= self.options.token_stall_max);
+        self.close_with(Ending::Ours(code), reason, late);
+    }
+
+    /// Closes; an `impatient` close waits for no socket that takes nothing.
+    pub(super) fn close_with(self: &Arc<Self>, ending: Ending, reason: &str, impatient: bool) {
+        let code = match ending {
+            Ending::Ours(code) | Ending::Peers(code) => code,
+            Ending::Lost => CloseCode::NORMAL,
+        };
+        let frame = ws::encode_close(code, reason);
+        let timeout = self.options.close_timeout;
+        self.with_state(|state, after| state.close(ending, frame, impatient, timeout, after));
+        self.flush();
+    }
+
+    /// Resolves when the outbox is at most half full, or the session is closing:
+    /// what paces a replay.
+    pub async fn room(&self) {
+        loop {
+            let mut notified = std::pin::pin!(self.room.notified());
+            notified.as_mut().enable();
+            if self.lock().has_room(&self.options) {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// The session's task: reads, answers, goes on with writes that stalled.
+    /// `leftover` is what the client sent right behind its handshake. Resolves
+    /// when the session is over; dropped earlier, it ends the session.
+    pub fn run(self: Arc<Self>, leftover: Bytes) -> Run {
+        Run::new(self, leftover)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is consistent between any two statements that could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, then does what follows from it without the lock.
+    pub(super) fn with_state<T>(self: &Arc<Self>, change: impl FnOnce(&mut State, &mut After) -> T) -> T {
+        let mut after = After::default();
+        let result = {
+            let mut state = self.lock();
+            let result = change(&mut state, &mut after);
+            self.gauge(&mut state);
+            result
+        };
+        self.settle(after);
+        result
+    }
+
+    fn settle(self: &Arc<Self>, after: After) {
+        if !after.done.messages.is_empty() {
+            self.events.written(self, &after.done.messages);
+        }
+        // Only now: an entry may be acknowledged when its frames are reported.
+        drop(after.done);
+        if after.room {
+            self.room.notify_waiters();
+        }
+        if let Some(waker) = after.waker {
+            waker.wake();
+        }
+        if let (Some(at), Some(wheel)) = (after.wheel, self.wheel.get()) {
+            wheel.wake(self, at);
+        }
+        if let Some(ending) = after.closed {
+            self.events.closed(self, ending);
+        }
+    }
+
+    fn gauge(&self, state: &mut State) {
+        let bytes = state.outbox.bytes();
+        if bytes != state.gauged_bytes {
+            self.outbox_bytes.increment(bytes as f64 - state.gauged_bytes as f64);
+            state.gauged_bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.outbox_bytes.decrement(state.gauged_bytes as f64);
+    }
+}
+
+/// Spreads first pings over the interval, or sessions that came in one wave
+/// would be pinged in one wave for ever. An id's low bits are random.
+fn jitter(id: SessionId, interval: Duration) -> Duration {
+    interval.mul_f64((id.bits() & 0xffff) as f64 / 65_536.0)
+}
