@@ -10,6 +10,7 @@ mod harness;
 mod tools;
 
 mod auth;
+mod dashboards;
 mod drain;
 mod errors;
 mod idempotency;
@@ -19,6 +20,7 @@ mod metrics_page;
 mod network;
 mod node_ws_client;
 mod order;
+mod prometheus_live;
 mod redis_away;
 mod resume;
 mod routing;
