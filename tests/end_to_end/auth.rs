@@ -4,7 +4,7 @@ use base64::Engine;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
-use crate::harness::{Device, Dial, Node, NodeOptions, PATIENCE};
+use crate::harness::{Device, Dial, Node, NodeOptions, PATIENCE, run_command};
 
 const SECRET: &str = "a secret of more than thirty-two bytes";
 const KEY: &str = "key-of-the-backend";
@@ -109,14 +109,10 @@ async fn a_page_of_another_origin_is_kept_out() {
     assert_eq!(own.wait_texts(1).await, ["hello"]);
 }
 
-#[test]
-fn without_authentication_it_refuses_to_listen_beyond_loopback() {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_postrider"))
-        .args(["serve", "--listen", "0.0.0.0:0", "--auth", "none"])
-        .output()
-        .expect("the program starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(64), "{said}");
+#[tokio::test]
+async fn without_authentication_it_refuses_to_listen_beyond_loopback() {
+    let (code, said) = run_command(&["serve", "--listen", "0.0.0.0:0", "--auth", "none"], &[]).await;
+    assert_eq!(code, Some(64), "{said}");
     for part in ["--listen", "0.0.0.0", "--auth jwt"] {
         assert!(said.contains(part), "'{part}' is not in: {said}");
     }

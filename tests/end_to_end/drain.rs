@@ -36,6 +36,7 @@ async fn sessions_are_told_and_closed_and_nothing_is_lost() {
     .await;
     api.push_to("ann", 1).await;
     device.wait_messages(2).await;
+    plain.push(cluster.nodes[0].plain("late").connect().await);
 
     let told = device.wait_frame("drain", PATIENCE).await;
     assert!(told["reconnect_after_ms"].is_u64(), "{told}");

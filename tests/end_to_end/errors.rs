@@ -48,11 +48,6 @@ async fn every_mistake_has_its_status_and_a_code_of_its_own() {
         let code = problem(answer, *status);
         assert!(code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "mistake {i}: code {code}");
     }
-    let as_text = api
-        .send(Method::POST, "/v1/push", &[("content-type", "text/plain".to_owned())], Some(b"{}".to_vec()))
-        .await
-        .expect("the node answers");
-    problem(&as_text, 415);
 }
 
 #[tokio::test]

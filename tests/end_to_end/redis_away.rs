@@ -1,12 +1,11 @@
 //! While Redis is away nobody is told that something was accepted.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Api, Cluster, Device, NodeOptions, PATIENCE, Persistence, RedisOptions, RedisServer, settled,
+    Api, Cluster, Device, NodeOptions, PATIENCE, Persistence, RedisOptions, RedisServer, run_command, settled,
 };
 
 /// Pushes until one is refused; returns that answer's problem and what was accepted before.
@@ -107,14 +106,21 @@ async fn a_redis_killed_and_restarted_loses_nothing_that_was_accepted() {
 }
 
 #[tokio::test]
-async fn a_node_started_before_its_redis_becomes_ready_with_it() {
+async fn a_node_that_cannot_reach_redis_at_its_start_says_so_and_ends() {
     let mut redis = RedisServer::start().await;
     redis.kill();
-    let options = NodeOptions { redis: Some(redis.url()), ..NodeOptions::default() };
-    let node = crate::harness::Node::start_unready(options).await;
-    assert_eq!(node.api().get("/readyz").await.status, 503);
-    assert_eq!(node.api().push(&json!({"to": "user:ann", "data": 1})).await.status, 503);
-    redis.restart().await;
-    node.ready(Duration::from_secs(30)).await;
-    node.api().push_to("ann", 1).await;
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--redis", &redis.url()];
+    let (code, said) = run_command(&serve, &[]).await;
+    assert!(code.is_some_and(|code| code != 0), "{code:?}: {said}");
+    assert!(said.contains(&redis.address().to_string()), "it does not say what it could not reach: {said}");
+}
+
+#[tokio::test]
+async fn a_redis_that_would_evict_what_was_accepted_is_refused() {
+    let args = ["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"].map(str::to_owned).to_vec();
+    let redis = RedisServer::start_with(RedisOptions { args, ..RedisOptions::default() }).await;
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--redis", &redis.url()];
+    let (code, said) = run_command(&serve, &[]).await;
+    assert!(code.is_some_and(|code| code != 0), "{code:?}: {said}");
+    assert!(said.contains("noeviction"), "it does not say what to set: {said}");
 }

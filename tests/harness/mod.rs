@@ -28,7 +28,7 @@ pub use api::{Answer, Api};
 pub use cluster::Cluster;
 pub use device::{Device, Received};
 pub use net::free_port;
-pub use node::{Node, NodeOptions};
+pub use node::{Node, NodeOptions, run_command};
 pub use process::{Process, find_program};
 pub use proxy::{Direction, Mode, Proxy};
 pub use redis_server::{Persistence, RedisOptions, RedisServer, StreamState};
