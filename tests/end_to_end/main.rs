@@ -7,4 +7,22 @@
 #[allow(dead_code, unreachable_pub, reason = "shared: each test binary uses a part of it")]
 mod harness;
 
+mod tools;
+
+mod auth;
+mod command_line;
+mod dashboards;
+mod drain;
+mod errors;
+mod idempotency;
+mod mailbox;
+mod memory;
+mod metrics_page;
 mod network;
+mod node_ws_client;
+mod order;
+mod prometheus_live;
+mod redis_away;
+mod resume;
+mod routing;
+mod slow;

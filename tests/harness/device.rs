@@ -28,19 +28,23 @@ pub struct Device {
 impl Device {
     /// Connects and waits for `hello`.
     pub async fn connect(dial: Dial) -> Self {
-        let device = Self { socket: dial.connect().await };
+        Self::over(dial.connect().await).await
+    }
+
+    /// Takes over a socket that is about to be greeted.
+    pub async fn over(socket: Socket) -> Self {
+        let device = Self { socket };
         device.hello().await;
         device
     }
 
     /// Connects, gives its positions in a `resume` frame, and waits for `hello`.
     pub async fn resume(dial: Dial, positions: &[(&str, &str)]) -> Self {
-        let device = Self { socket: dial.query("resume=1").connect().await };
+        let socket = dial.query("resume=1").connect().await;
         let positions: serde_json::Map<_, _> =
             positions.iter().map(|(channel, position)| ((*channel).to_owned(), json!(position))).collect();
-        device.socket.send_json(&json!({"type": "resume", "positions": positions}));
-        device.hello().await;
-        device
+        socket.send_json(&json!({"type": "resume", "positions": positions}));
+        Self::over(socket).await
     }
 
     /// The socket underneath.

@@ -135,8 +135,17 @@ impl Node {
     }
 }
 
+/// Runs a command of the program to its end; its exit code and all it said.
+pub async fn run_command(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = tempfile::NamedTempFile::new().expect("a temporary file");
+    let mut process =
+        Process::start("a command", postrider().args(args).envs(env.iter().copied()), output.path());
+    let status = process.wait(PATIENCE).await;
+    (status.code(), process.log_text())
+}
+
 /// The program under test, untouched by the caller's own settings.
-pub(super) fn postrider() -> Command {
+fn postrider() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("POSTRIDER_") {
