@@ -161,6 +161,6 @@ suite!(
 
 // Ready for the Redis store; until `store::redis` has its `Store`, these lines
 // and the two files they name stay out of the build:
-// mod redis_backend;
-// mod redis_server;
-// suite!(redis, crate::redis_backend::start, tokio::test(flavor = "multi_thread", worker_threads = 2));
+mod redis_backend;
+mod redis_server;
+suite!(redis, crate::redis_backend::start, tokio::test(flavor = "multi_thread", worker_threads = 2));
