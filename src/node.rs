@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 
 use crate::config::Config;
 use crate::shutdown::Shutdown;
@@ -27,7 +28,11 @@ pub enum Error {
 /// When it cannot start.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     let address = config.listen;
-    let _listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let failed = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    tracing::info!(address = %listener.local_addr().map_err(failed)?, "listening");
     shutdown.draining().cancelled().await;
+    sleep(config.drain_delay).await;
+    shutdown.finish(config.drain_deadline.saturating_sub(config.drain_delay)).await;
     Ok(())
 }
