@@ -160,7 +160,7 @@ impl Node {
         self.delivery.announce_drain();
         // Load balancers need a moment to notice.
         tokio::time::sleep(delay).await;
-        let until = begun + delay + deadline;
+        let until = begun + deadline;
         self.delivery.send_sessions_away(window.min(deadline), until).await;
         self.serving.cancel();
         let handed_over = self.delivery.leave(until).await;

@@ -256,8 +256,8 @@ pub enum Location {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Redis cannot be used as it is, or not be reached.
-    #[error("open redis")]
-    Redis,
+    #[error(transparent)]
+    Redis(#[from] redis::ConnectError),
 }
 
 /// Opens a store.
@@ -267,6 +267,9 @@ pub enum OpenError {
 pub async fn open(location: Location, limits: Limits) -> Result<Arc<dyn Store>, OpenError> {
     Ok(match location {
         Location::Memory => Arc::new(memory::Store::new(limits)),
-        Location::Redis { .. } => return Err(OpenError::Redis),
+        Location::Redis { url, prefix } => {
+            let options = redis::Options { url, prefix, ..redis::Options::default() };
+            Arc::new(redis::Store::connect(options, limits).await?)
+        }
     })
 }
