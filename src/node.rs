@@ -115,16 +115,16 @@ impl Node {
         .await?;
         let wheel = Wheel::new();
         tasks.spawn(wheel.clone().run(loops.clone()));
-        let app = App::new(
-            http_options(config),
-            session_options(config),
-            delivery.clone(),
-            Authenticator::new(&config.auth_options()),
+        let app = App::new(http::Parts {
+            options: http_options(config),
+            session_options: session_options(config),
+            delivery: delivery.clone(),
+            authenticator: Authenticator::new(&config.auth_options()),
             wheel,
             metrics,
-            tasks.clone(),
-            shutdown.draining().clone(),
-        );
+            tasks: tasks.clone(),
+            draining: shutdown.draining().clone(),
+        });
         tasks.spawn(server.run(app, serving.clone()));
         if kind == "memory" {
             tracing::warn!(

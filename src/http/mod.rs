@@ -104,24 +104,36 @@ struct Inner {
     wheel: Wheel,
     metrics: Metrics,
     tasks: TaskTracker,
-    /// From here on upgrades are refused.
     draining: CancellationToken,
     handshakes: governor::DefaultDirectRateLimiter,
 }
 
+/// What an [`App`] is made of.
+pub struct Parts {
+    /// What is accepted from outside.
+    pub options: Options,
+    /// What bounds a session.
+    pub session_options: session::Options,
+    /// The node's delivery.
+    pub delivery: Delivery,
+    /// Who may receive and send.
+    pub authenticator: Authenticator,
+    /// The sessions' timers.
+    pub wheel: Wheel,
+    /// The node's numbers.
+    pub metrics: Metrics,
+    /// What sessions run under.
+    pub tasks: TaskTracker,
+    /// Once cancelled, upgrades are refused.
+    pub draining: CancellationToken,
+}
+
 impl App {
-    /// Puts the parts together. Sessions run under `tasks`; once `draining` is
-    /// cancelled no new ones are taken.
-    pub fn new(
-        options: Options,
-        session_options: session::Options,
-        delivery: Delivery,
-        authenticator: Authenticator,
-        wheel: Wheel,
-        metrics: Metrics,
-        tasks: TaskTracker,
-        draining: CancellationToken,
-    ) -> Self {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { options, session_options, delivery, authenticator, wheel, metrics, tasks, draining } =
+            parts;
         let quota = governor::Quota::per_second(options.handshakes_per_second_max);
         let inner = Inner {
             events: delivery.events(),
