@@ -153,6 +153,7 @@ macro_rules! tests {
 }
 
 suite!(memory, crate::memory_backend::start_paused, tokio::test(start_paused = true));
+suite!(memory_behind_delays, crate::memory_backend::start_delayed, tokio::test(start_paused = true));
 suite!(
     memory_in_real_time,
     crate::memory_backend::start,
