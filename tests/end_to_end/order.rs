@@ -88,7 +88,7 @@ async fn eight_senders_through_three_nodes_give_each_user_one_order_on_all_devic
         expected.push("the end".to_owned());
         for (device, socket) in sockets.iter().enumerate() {
             let last_is_there = async || {
-                socket.texts().last().and_then(|text| payload_of(text)).as_deref() == Some("the end")
+                socket.texts().iter().rev().find_map(|text| payload_of(text)).as_deref() == Some("the end")
             };
             eventually(PATIENCE, &format!("device {device} of user{user} has everything"), last_is_there)
                 .await;
