@@ -135,7 +135,8 @@ async fn nodes_can_be_replaced_one_by_one_under_load() {
     }
     let expected: Vec<_> = (0..sent).map(|n| json!(n)).collect();
     settled(PATIENCE, "the last message is there", async || {
-        if device.payloads().last() == expected.last() { Ok(()) } else { Err(device.payloads()) }
+        let payloads = device.payloads();
+        if seen.iter().chain(&payloads).last() == expected.last() { Ok(()) } else { Err(payloads) }
     })
     .await;
     seen.extend(device.payloads());
