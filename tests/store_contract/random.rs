@@ -200,7 +200,8 @@ impl History {
     }
 
     async fn let_the_short_lived_expire(&mut self) {
-        let short = |kept: &&Kept| kept.expires_at_ms < self.model.next_expiry_ms() + LONG_MS / 2;
+        let now_ms = clock_ms(&*self.store).await;
+        let short = |kept: &&Kept| kept.expires_at_ms < now_ms + LONG_MS / 2;
         let Some(last) = self.model.mailbox.values().filter(short).map(|kept| kept.expires_at_ms).max()
         else {
             return;
