@@ -162,6 +162,16 @@ pub enum Ack {
     },
 }
 
+impl Ack {
+    /// The channel that it is about.
+    #[must_use]
+    pub fn channel(&self) -> &Channel {
+        match self {
+            Self::Received { channel, .. } | Self::Ephemeral { channel, .. } => channel,
+        }
+    }
+}
+
 /// What a call moved in the ledger: for the counters of the node that called.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Settled {

@@ -11,6 +11,7 @@
 //! timeout the effect is unknown and may still happen later.
 
 mod channel;
+pub mod faulty;
 mod ledger;
 pub mod memory;
 mod node;

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use postrider::protocol::{Epoch, Position};
-use postrider::store::{Append, GapReason, Limits, Start};
+use postrider::protocol::{Channel, Epoch, Position};
+use postrider::store::{Append, Appended, Error, GapReason, Limits, Start, Store};
 
 use crate::backend::Backend;
 use crate::support::*;
@@ -101,19 +101,6 @@ pub(crate) async fn reading_an_unknown_channel_creates_nothing(backend: &dyn Bac
     assert_eq!(all_channels(&*store).await, HashSet::new());
 }
 
-async fn all_channels(store: &dyn postrider::store::Store) -> HashSet<postrider::protocol::Channel> {
-    let mut found = HashSet::new();
-    let mut cursor = 0;
-    loop {
-        let (next, channels) = store.channels(cursor).await.expect("listed");
-        found.extend(channels);
-        if next == 0 {
-            return found;
-        }
-        cursor = next;
-    }
-}
-
 pub(crate) async fn every_channel_is_listed(backend: &dyn Backend) {
     let store = backend.open(Limits::default()).await;
     let expected: HashSet<_> = (0..500).map(|n| channel(&format!("u{n}"))).collect();
@@ -153,12 +140,12 @@ pub(crate) async fn a_batch_answers_in_input_order(backend: &dyn Backend) {
     let ids: Vec<_> = appends.iter().map(|append| append.id).collect();
     let results = store.append_batch(appends).await;
     let [a1, b1, mismatch, a2, repeat, b2] = results.as_slice() else { panic!("six results: {results:?}") };
-    let seq = |result: &Result<postrider::store::Appended, _>| {
+    let seq = |result: &Result<Appended, _>| {
         let appended = result.as_ref().expect("appended");
         (appended.id, appended.position.expect("durable").seq)
     };
     assert_eq!([seq(a1), seq(b1), seq(a2), seq(b2)], [(ids[0], 1), (ids[1], 1), (ids[3], 2), (ids[5], 2)]);
-    assert!(matches!(mismatch, Err(postrider::store::Error::IdempotencyMismatch)));
+    assert!(matches!(mismatch, Err(Error::IdempotencyMismatch)));
     assert_eq!(seq(repeat), (ids[1], 1));
     assert!(store.append_batch(Vec::new()).await.is_empty());
 }
@@ -194,4 +181,18 @@ pub(crate) async fn concurrent_appends_are_dense_and_ascending(backend: &dyn Bac
     let kept: Vec<_> = page.messages.iter().map(|m| (m.position.expect("durable"), m.id)).collect();
     assert_eq!(kept, all, "the mailbox holds each message under the position it was given");
     assert!(page.messages.is_sorted_by_key(|m| m.accepted_at_us), "time goes with position");
+}
+
+/// Every channel that the store lists.
+pub(crate) async fn all_channels(store: &dyn Store) -> HashSet<Channel> {
+    let mut found = HashSet::new();
+    let mut cursor = 0;
+    loop {
+        let (next, channels) = store.channels(cursor).await.expect("listed");
+        found.extend(channels);
+        if next == 0 {
+            return found;
+        }
+        cursor = next;
+    }
 }

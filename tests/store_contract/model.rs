@@ -13,6 +13,7 @@ use crate::support::gap;
 pub(crate) struct Kept {
     pub(crate) id: MessageId,
     pub(crate) expires_at_ms: u64,
+    pub(crate) short_lived: bool,
     pub(crate) key: Option<u8>,
 }
 

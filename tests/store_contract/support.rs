@@ -48,8 +48,8 @@ pub(crate) async fn push(store: &dyn Store, channel: &Channel, data: impl Displa
 pub(crate) async fn push_many(store: &dyn Store, channel: &Channel, count: u64) -> Epoch {
     let appends = (1..=count).map(|n| message(channel, n)).collect();
     let results = store.append_batch(appends).await;
-    let last = results.into_iter().map(|result| result.expect("appended")).last();
-    last.expect("at least one").position.expect("durable").epoch
+    let answers: Vec<_> = results.into_iter().map(|result| result.expect("appended")).collect();
+    answers[0].position.expect("durable").epoch
 }
 
 pub(crate) async fn read(store: &dyn Store, channel: &Channel, start: Start) -> Page {
