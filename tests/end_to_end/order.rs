@@ -89,7 +89,7 @@ async fn eight_senders_through_three_nodes_give_each_user_one_order_on_all_devic
         for (device, socket) in sockets.iter().enumerate() {
             settled(PATIENCE, &format!("device {device} of user{user} has everything"), async || {
                 let texts = socket.texts();
-                let last = texts.last().and_then(|text| payload_of(text));
+                let last = texts.iter().rev().find_map(|text| payload_of(text));
                 if last.as_deref() == Some("the end") {
                     Ok(())
                 } else {
