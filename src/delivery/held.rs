@@ -31,6 +31,8 @@ struct State {
     /// Messages of `last`'s epoch that came before an earlier one.
     ahead: BTreeMap<u64, Arc<Outgoing>>,
     filling: bool,
+    /// A message was turned down that only a fill can place.
+    misplaced: bool,
     /// The latest message that came before `known`: whoever goes live first
     /// must have read it.
     early: Option<Position>,
@@ -150,7 +152,7 @@ impl Held {
             return Accepted::Early;
         }
         match state.last {
-            Some(last) if last.epoch != position.epoch => return Accepted::Hole,
+            Some(last) if last.epoch != position.epoch => return state.misplaced(),
             Some(last) if position.seq <= last.seq => return Accepted::Duplicate,
             last if position.seq == last.map_or(1, |last| last.seq + 1) => {}
             Some(_) => {
@@ -159,7 +161,7 @@ impl Held {
                 }
                 return Accepted::Hole;
             }
-            None => return Accepted::Hole,
+            None => return state.misplaced(),
         }
         let shown = state.show(message, position, Some(token), touched);
         state.show_ahead(touched);
@@ -169,10 +171,11 @@ impl Held {
     /// Whether a hole is open that nobody fills yet; the caller then must.
     pub(super) fn begin_fill(&self, force: bool) -> Option<Start> {
         let mut state = self.state();
-        if state.filling || !state.known || (!force && state.ahead.is_empty()) {
+        if state.filling || !state.known || (!force && state.ahead.is_empty() && !state.misplaced) {
             return None;
         }
         state.filling = true;
+        state.misplaced = false;
         Some(state.start())
     }
 
@@ -209,7 +212,7 @@ impl Held {
             state.skip_to(page.head);
         }
         state.show_ahead(touched);
-        if page.complete && state.ahead.is_empty() {
+        if page.complete && state.ahead.is_empty() && !std::mem::take(&mut state.misplaced) {
             state.filling = false;
             return None;
         }
@@ -288,6 +291,11 @@ fn len(state: &State) -> u32 {
 }
 
 impl State {
+    fn misplaced(&mut self) -> Accepted {
+        self.misplaced = true;
+        Accepted::Hole
+    }
+
     fn start(&self) -> Start {
         self.last.map_or(Start::Oldest, Start::After)
     }

@@ -66,9 +66,9 @@ pub struct Options {
     pub handshakes_per_second_max: NonZeroU32,
     /// How long a client may take for its request's head, or to authenticate.
     pub handshake_timeout: Duration,
-    /// The kernel's send buffer of each socket; its own choice when absent.
+    /// The kernel's send buffer of each session; its own choice when absent.
     pub send_buffer_bytes: Option<u32>,
-    /// The kernel's receive buffer of each socket; its own choice when absent.
+    /// The kernel's receive buffer of each session; its own choice when absent.
     pub receive_buffer_bytes: Option<u32>,
 }
 
@@ -83,8 +83,8 @@ impl Default for Options {
             connections_max: 10_000,
             handshakes_per_second_max: NonZeroU32::new(5_000).expect("not zero"),
             handshake_timeout: Duration::from_secs(10),
-            send_buffer_bytes: None,
-            receive_buffer_bytes: None,
+            send_buffer_bytes: Some(64 * 1_024),
+            receive_buffer_bytes: Some(16 * 1_024),
         }
     }
 }
