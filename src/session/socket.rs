@@ -285,3 +285,20 @@ impl Drop for Session {
 fn jitter(id: SessionId, interval: Duration) -> Duration {
     interval.mul_f64((id.bits() & 0xffff) as f64 / 65_536.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_pings_are_spread_over_the_interval() {
+        let interval = Duration::from_secs(25);
+        let firsts: Vec<_> = (0..64).map(|_| jitter(SessionId::generate(), interval)).collect();
+        assert!(firsts.iter().all(|first| *first < interval));
+        for quarter in 0..4 {
+            let from = interval / 4 * quarter;
+            let hits = firsts.iter().filter(|first| (from..from + interval / 4).contains(first)).count();
+            assert!(hits > 0, "an empty quarter is as good as impossible");
+        }
+    }
+}

@@ -91,7 +91,9 @@ impl Wheel {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
-                now = interval.tick() => {
+                _ = interval.tick() => {
+                    // Not what the interval returns, which is when it was due.
+                    let now = Instant::now();
                     let late = now.saturating_duration_since(last) > 3 * TURN;
                     last = now;
                     // The process stood still. What peers sent meanwhile is in
