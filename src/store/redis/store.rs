@@ -33,6 +33,14 @@ impl Store {
     /// serve, is older than 7.0, or is set to evict keys.
     pub async fn connect(options: Options, limits: Limits) -> Result<Self, ConnectError> {
         options.check_prefix()?;
+        // Redis refuses to set an expiry of nothing, in the middle of a script.
+        let limits = Limits {
+            idempotency_window_ms: limits.idempotency_window_ms.max(1),
+            channel_retention_ms: limits.channel_retention_ms.max(1),
+            heartbeat_ttl_ms: limits.heartbeat_ttl_ms.max(1),
+            lease_ttl_ms: limits.lease_ttl_ms.max(1),
+            ..limits
+        };
         let link = Link::open(Connector::new(&options)?).await?;
         Ok(Self { link, keys: Keys::new(&options.prefix), limits })
     }
