@@ -188,16 +188,33 @@ async fn a_user_who_may_not_ask_for_facts_can_still_push() {
 }
 
 #[tokio::test]
-async fn limits_of_nothing_are_kept_as_nearly_nothing() {
+async fn limits_of_nothing_and_without_end_are_survived() {
     let server = RedisServer::start();
-    let options = redis::Options { url: server.url(), ..Default::default() };
     let nothing = Limits { idempotency_window_ms: 0, channel_retention_ms: 0, ..Limits::default() };
-    let store = redis::Store::connect(options, nothing).await.expect("connected");
-    let alice = channel("alice");
-    for n in 1..=3 {
-        let append = Append { idempotency: idempotency(n, n), ..message(&alice, n) };
-        let position = store.append(append).await.expect("appended").position.expect("durable");
-        assert_eq!(position.seq, u64::from(n), "meta lives as long as the mailbox");
+    let endless = Limits {
+        mailbox_messages_max: usize::MAX,
+        idempotency_window_ms: u64::MAX,
+        channel_retention_ms: u64::MAX,
+        heartbeat_ttl_ms: u64::MAX,
+        heartbeat_grace_ms: u64::MAX,
+        lease_ttl_ms: u64::MAX,
+        stream_entries_max: usize::MAX,
+    };
+    for (prefix, limits, ttl_ms) in [("nothing", nothing, 1_000), ("endless", endless, u64::MAX)] {
+        let options = redis::Options { url: server.url(), prefix: prefix.into(), ..Default::default() };
+        let store = redis::Store::connect(options, limits).await.expect("connected");
+        let alice = channel("alice");
+        for n in 1..=3 {
+            let append = Append { ttl_ms, idempotency: idempotency(n, n), ..message(&alice, n) };
+            let position = store.append(append).await.expect("appended").position.expect("durable");
+            assert_eq!(position.seq, u64::from(n), "meta lives as long as the mailbox");
+        }
+        let node = enrolled(&store).await;
+        store.send(node, "1".into()).await.expect("sent");
+        assert!(!store.beat(node, &node_info()).await.expect("beaten").fenced);
+        assert_eq!(store.orphans(node, usize::MAX).await.expect("read").len(), 1);
+        let page = store.read(&alice, &Start::Oldest, usize::MAX).await.expect("read");
+        assert_eq!(seqs(&page), [1, 2, 3]);
     }
 }
 
