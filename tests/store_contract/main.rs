@@ -20,6 +20,9 @@ mod model;
 mod nodes;
 mod random;
 mod reclaim;
+mod redis_backend;
+mod redis_failures;
+mod redis_server;
 mod streams;
 mod support;
 
@@ -160,8 +163,4 @@ suite!(
     tokio::test(flavor = "multi_thread", worker_threads = 2)
 );
 
-// Ready for the Redis store; until `store::redis` has its `Store`, these lines
-// and the two files they name stay out of the build:
-mod redis_backend;
-mod redis_server;
 suite!(redis, crate::redis_backend::start, tokio::test(flavor = "multi_thread", worker_threads = 2));

@@ -29,6 +29,13 @@ pub(super) fn add_route(command: &mut Cmd, node: NodeId, generation: u64, sessio
     command.arg(&node.bits().to_be_bytes()).arg(generation.min(GENERATION_MAX)).arg(sessions);
 }
 
+/// Notes the channel in the node's index.
+pub(super) fn add_to_index(store: &Store, node: NodeId, channel: &Channel) -> Cmd {
+    let mut command = Script::Index.call(1);
+    command.arg(store.keys.index(node)).arg(channel.as_str()).arg(INDEX_TTL_MS);
+    command
+}
+
 pub(super) async fn leave(
     store: &Store,
     node: NodeId,
@@ -53,10 +60,7 @@ pub(super) async fn leave(
     let replies = store.link.call_all(&conn, WHAT, &pipeline).await?;
     let routes = read_directory(replies.into_iter().nth(1).unwrap_or_default())?;
     if routes.iter().any(|route| route.node == node) {
-        let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.cmd("SADD").arg(&index).arg(channel.as_str());
-        pipeline.cmd("PEXPIRE").arg(&index).arg(INDEX_TTL_MS);
-        store.link.call_all(&conn, WHAT, &pipeline).await?;
+        store.link.call_one(&conn, WHAT, add_to_index(store, node, channel)).await?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::store::{Error, Gap, GapReason, Join, Page, Settled, Start};
 
 use super::Store;
 use super::append::read_record;
-use super::channels::{INDEX_TTL_MS, add_route};
+use super::channels::{add_route, add_to_index};
 use super::error::corrupt;
 use super::keys::Keys;
 use super::link::Conn;
@@ -35,14 +35,12 @@ pub(super) async fn read(
 
 pub(super) async fn join(store: &Store, join: &Join) -> Result<Page, Error> {
     let conn = store.link.current()?;
-    let index = store.keys.index(join.node);
     let mut script = begin(store, &conn, Script::Join, &join.channel);
     add_route(&mut script, join.node, join.generation, join.sessions);
     add_start(&mut script, &join.start, join.limit);
     // The index first: a directory line that it lacks would outlive its node.
-    let mut pipeline = Pipeline::with_capacity(3);
-    pipeline.cmd("SADD").arg(&index).arg(join.channel.as_str());
-    pipeline.cmd("PEXPIRE").arg(&index).arg(INDEX_TTL_MS);
+    let mut pipeline = Pipeline::with_capacity(2);
+    pipeline.add_command(add_to_index(store, join.node, &join.channel));
     pipeline.add_command(script);
     let mut replies = store.link.call_all(&conn, "join a channel", &pipeline).await?;
     page(&join.channel, &join.start, join.limit, replies.pop().unwrap_or_default())

@@ -58,6 +58,8 @@ scripts! {
     Report = channel_script!(" flags=allow-oom": "rare.lua", "report.lua");
     /// Tells everything.
     Inspect = channel_script!(" flags=allow-oom": "rare.lua", "inspect.lua");
+    /// Notes a channel in a node's index.
+    Index = node_script!("index.lua");
     /// Makes stream, group and heartbeat.
     Enrol = node_script!("enrol.lua");
     /// Renews a heartbeat.
