@@ -16,8 +16,9 @@
 //! | [`delivery`] | which sessions hold which channel; how an entry becomes frames and when it is acknowledged | HTTP |
 //! | [`http`] | routes, the upgrade, problem documents | Redis |
 //! | [`node`] | the composition root: builds, spawns, stops | |
+//! | [`cli`] | the command line: `serve`, and clients of the public API | everything behind [`node`] |
 //! | [`config`] | flags, environment and file, gathered into every component's `Options` | |
-//! | [`metrics`], [`shutdown`] | numbers; stopping | anything of ours |
+//! | [`metrics`], [`logging`], [`shutdown`] | numbers; log lines; stopping | anything of ours |
 //!
 //! Arrows never turn; `tests/tidy.rs` reads the `use` lines and fails on a
 //! wrong one. News travels upward through a trait or channel that the lower

@@ -51,6 +51,8 @@ pub enum Error {
 pub struct Node {
     address: SocketAddr,
     delivery: Delivery,
+    /// From here on upgrades are refused.
+    refusing: CancellationToken,
     /// Ends the accept loop.
     serving: CancellationToken,
     /// Ends everything else.
@@ -79,7 +81,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         }
     };
     let store = store::open(location, config.limits()).await?;
-    let node = Node::start(&config, store, &shutdown).await?;
+    let node = Node::start(&config, store).await?;
     shutdown.draining().cancelled().await;
     node.stop().await;
     Ok(())
@@ -90,11 +92,11 @@ impl Node {
     ///
     /// # Errors
     /// When the address is taken or the store is away.
-    pub async fn start(config: &Config, store: Arc<dyn Store>, shutdown: &Shutdown) -> Result<Self, Error> {
+    pub async fn start(config: &Config, store: Arc<dyn Store>) -> Result<Self, Error> {
         let server = Server::bind(config.listen)?;
         let address = server.address();
-        let (tasks, serving, loops) =
-            (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let tasks = TaskTracker::new();
+        let [refusing, serving, loops] = std::array::from_fn(|_| CancellationToken::new());
         let metrics = Metrics::new(VERSION, store.kind());
         let kind = store.kind();
         let info = NodeInfo {
@@ -115,16 +117,16 @@ impl Node {
         .await?;
         let wheel = Wheel::new();
         tasks.spawn(wheel.clone().run(loops.clone()));
-        let app = App::new(
-            http_options(config),
-            session_options(config),
-            delivery.clone(),
-            Authenticator::new(&config.auth_options()),
+        let app = App::new(http::Parts {
+            options: http_options(config),
+            session_options: session_options(config),
+            delivery: delivery.clone(),
+            authenticator: Authenticator::new(&config.auth_options()),
             wheel,
             metrics,
-            tasks.clone(),
-            shutdown.draining().clone(),
-        );
+            tasks: tasks.clone(),
+            draining: refusing.clone(),
+        });
         tasks.spawn(server.run(app, serving.clone()));
         if kind == "memory" {
             tracing::warn!(
@@ -135,7 +137,7 @@ impl Node {
         tracing::info!(%address, node = %delivery.node(), store = kind, "listening");
         let drain =
             Drain { delay: config.drain_delay, window: config.drain_window, deadline: config.drain_deadline };
-        Ok(Self { address, delivery, serving, loops, tasks, drain })
+        Ok(Self { address, delivery, refusing, serving, loops, tasks, drain })
     }
 
     /// Where it listens.
@@ -160,7 +162,8 @@ impl Node {
         self.delivery.announce_drain();
         // Load balancers need a moment to notice.
         tokio::time::sleep(delay).await;
-        let until = begun + delay + deadline;
+        self.refusing.cancel();
+        let until = begun + deadline;
         self.delivery.send_sessions_away(window.min(deadline), until).await;
         self.serving.cancel();
         let handed_over = self.delivery.leave(until).await;

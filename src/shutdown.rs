@@ -135,6 +135,7 @@ impl Signals {
     /// The first signal begins the drain; returns, with the exit code, at the second.
     pub async fn govern(mut self, shutdown: &Shutdown) -> u8 {
         self.next().await;
+        tracing::info!("signal received, draining; a second one exits at once");
         shutdown.drain();
         self.next().await
     }

@@ -8,7 +8,7 @@ use tokio::runtime;
 use super::Exit;
 use super::flags::Flags;
 use super::output::{self, Lines, say};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Inputs};
 use crate::shutdown::{Shutdown, Signals};
 use crate::{logging, node};
 
@@ -43,16 +43,21 @@ pub(super) struct Serve {
 }
 
 impl Serve {
+    pub(super) fn inputs(self, environment: &Environment, open_files: Option<u64>) -> Inputs {
+        self.flags.inputs(environment, open_files)
+    }
+
     pub(super) fn run(self, environment: &Environment) -> Exit {
         let open_files = raise_open_files();
-        let config = match Config::load(&self.flags.inputs(environment, open_files)) {
+        let print_config = self.print_config;
+        let config = match Config::load(&self.inputs(environment, open_files)) {
             Ok(config) => config,
             Err(problems) => {
                 say(&problems.to_string());
                 return Exit::Configuration;
             }
         };
-        if self.print_config {
+        if print_config {
             return output::exit_of(|| Lines::new(&mut io::stdout()).put(config.to_toml().trim_end()));
         }
         logging::init(config.log_format, &config.log);

@@ -190,7 +190,7 @@ settings! {
             rule Count("handshakes", 1..=1_000_000), default 1_000, example "1000";
         /// Messages a session may have unwritten before it is closed as slow.
         outbox_messages_max: usize, key "outbox_messages_max", rule Count("messages", 1..=1_000_000),
-            default 1_024, example "1024";
+            default 1_000, example "1000";
         /// Bytes of the same.
         outbox_bytes_max: usize, key "outbox_bytes_max", rule Count("bytes", KIB..=256 * MIB),
             default 1_048_576, example "1048576";
@@ -203,12 +203,12 @@ settings! {
         /// How long a session may take to answer a ping before it is closed.
         pong_timeout: Duration, key "pong_timeout_seconds", rule Seconds(1..=HOUR),
             default Duration::from_secs(10), example "10";
-        /// The kernel's send buffer of each socket.
+        /// The kernel's send buffer of each session. What a device does not read is better kept in its mailbox.
         socket_send_buffer_bytes: Option<usize>, key "socket_send_buffer_bytes",
-            rule Maybe(Count("bytes", 2 * KIB..=16 * MIB)), default None, in_words "the system's own", example "16384";
-        /// The kernel's receive buffer of each socket.
+            rule Maybe(Count("bytes", 2 * KIB..=16 * MIB)), default Some(65_536), example "65536";
+        /// The kernel's receive buffer of each session.
         socket_receive_buffer_bytes: Option<usize>, key "socket_receive_buffer_bytes",
-            rule Maybe(Count("bytes", 2 * KIB..=16 * MIB)), default None, in_words "the system's own", example "16384";
+            rule Maybe(Count("bytes", 2 * KIB..=16 * MIB)), default Some(16_384), example "16384";
     }
 
     "Cluster" {

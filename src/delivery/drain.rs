@@ -54,6 +54,7 @@ impl Delivery {
         loop {
             if self.routes_idle() {
                 self.ack_entries().await;
+                self.inner.membership.leave();
                 match self.inner.store.retire(self.node()).await {
                     Ok(true) => return true,
                     Ok(false) => {}

@@ -20,6 +20,8 @@ pub(super) struct Membership {
     node: watch::Sender<NodeId>,
     info: NodeInfo,
     draining: AtomicBool,
+    /// Set when this node removes itself: from then on nothing is a fencing.
+    leaving: AtomicBool,
     rejoin: Notify,
     reclaiming: AtomicBool,
     beats: Mutex<Beats>,
@@ -39,6 +41,7 @@ impl Membership {
             node: watch::Sender::new(node),
             info,
             draining: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             rejoin: Notify::new(),
             reclaiming: AtomicBool::new(false),
             beats,
@@ -51,7 +54,7 @@ impl Membership {
 
     /// The node with that id found that it is fenced.
     pub(super) fn ask_to_rejoin(&self, node: NodeId) {
-        if self.node() == node {
+        if self.node() == node && !self.leaving.load(Ordering::Acquire) {
             self.rejoin.notify_one();
         }
     }
@@ -61,6 +64,11 @@ impl Membership {
         let mut watcher = self.node.subscribe();
         // The sender lives as long as self.
         let _ = watcher.wait_for(|now| *now != node).await;
+    }
+
+    /// This node is about to remove itself from the cluster.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
     }
 
     /// Marks that this node takes over from others; `false` if it does already.
@@ -123,7 +131,7 @@ impl Delivery {
                     }
                 }
             };
-            if fenced {
+            if fenced && !membership.leaving.load(Ordering::Acquire) {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = self.rejoin() => {}

@@ -66,9 +66,9 @@ pub struct Options {
     pub handshakes_per_second_max: NonZeroU32,
     /// How long a client may take for its request's head, or to authenticate.
     pub handshake_timeout: Duration,
-    /// The kernel's send buffer of each socket; its own choice when absent.
+    /// The kernel's send buffer of each session; its own choice when absent.
     pub send_buffer_bytes: Option<u32>,
-    /// The kernel's receive buffer of each socket; its own choice when absent.
+    /// The kernel's receive buffer of each session; its own choice when absent.
     pub receive_buffer_bytes: Option<u32>,
 }
 
@@ -83,8 +83,8 @@ impl Default for Options {
             connections_max: 10_000,
             handshakes_per_second_max: NonZeroU32::new(5_000).expect("not zero"),
             handshake_timeout: Duration::from_secs(10),
-            send_buffer_bytes: None,
-            receive_buffer_bytes: None,
+            send_buffer_bytes: Some(64 * 1_024),
+            receive_buffer_bytes: Some(16 * 1_024),
         }
     }
 }
@@ -104,24 +104,36 @@ struct Inner {
     wheel: Wheel,
     metrics: Metrics,
     tasks: TaskTracker,
-    /// From here on upgrades are refused.
     draining: CancellationToken,
     handshakes: governor::DefaultDirectRateLimiter,
 }
 
+/// What an [`App`] is made of.
+pub struct Parts {
+    /// What is accepted from outside.
+    pub options: Options,
+    /// What bounds a session.
+    pub session_options: session::Options,
+    /// The node's delivery.
+    pub delivery: Delivery,
+    /// Who may receive and send.
+    pub authenticator: Authenticator,
+    /// The sessions' timers.
+    pub wheel: Wheel,
+    /// The node's numbers.
+    pub metrics: Metrics,
+    /// What sessions run under.
+    pub tasks: TaskTracker,
+    /// Once cancelled, upgrades are refused.
+    pub draining: CancellationToken,
+}
+
 impl App {
-    /// Puts the parts together. Sessions run under `tasks`; once `draining` is
-    /// cancelled no new ones are taken.
-    pub fn new(
-        options: Options,
-        session_options: session::Options,
-        delivery: Delivery,
-        authenticator: Authenticator,
-        wheel: Wheel,
-        metrics: Metrics,
-        tasks: TaskTracker,
-        draining: CancellationToken,
-    ) -> Self {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { options, session_options, delivery, authenticator, wheel, metrics, tasks, draining } =
+            parts;
         let quota = governor::Quota::per_second(options.handshakes_per_second_max);
         let inner = Inner {
             events: delivery.events(),

@@ -81,10 +81,12 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let options = &app.inner.options;
-                    set_options(&stream, options.send_buffer_bytes, options.receive_buffer_bytes);
-                    let (service, stop, head_timeout) =
-                        (service.clone(), stop.clone(), options.handshake_timeout);
+                    if let Err(error) = stream.set_nodelay(true) {
+                        // The peer has gone already: reading will say so.
+                        tracing::debug!(%error, "a socket option could not be set");
+                    }
+                    let head_timeout = app.inner.options.handshake_timeout;
+                    let (service, stop) = (service.clone(), stop.clone());
                     app.inner.tasks.spawn(async move {
                         serve(stream, service, stop, head_timeout).await;
                         drop(slot);
@@ -96,24 +98,6 @@ impl Server {
                 }
             }
         }
-    }
-}
-
-fn set_options(stream: &TcpStream, send_buffer: Option<u32>, receive_buffer: Option<u32>) {
-    let socket = socket2::SockRef::from(stream);
-    let set = || {
-        socket.set_tcp_nodelay(true)?;
-        if let Some(bytes) = send_buffer {
-            socket.set_send_buffer_size(bytes as usize)?;
-        }
-        if let Some(bytes) = receive_buffer {
-            socket.set_recv_buffer_size(bytes as usize)?;
-        }
-        io::Result::Ok(())
-    };
-    if let Err(error) = set() {
-        // The peer has gone already: reading will say so.
-        tracing::debug!(%error, "a socket option could not be set");
     }
 }
 

@@ -24,7 +24,7 @@ use crate::session::{Ending, Events, Identity, Session};
 use crate::store::Start;
 
 use super::handshake::{Admission, Wish};
-use super::{App, Problem};
+use super::{App, Options, Problem};
 
 impl App {
     pub(super) fn upgrade(
@@ -99,6 +99,7 @@ impl App {
     fn begin(&self, stream: TcpStream, leftover: bytes::Bytes, wish: Wish, admission: Admission) {
         let inner = &self.inner;
         let dialect = wish.dialect;
+        shrink_buffers(&stream, &inner.options);
         let events: Arc<dyn Events> = match &admission {
             Admission::Enter(_) if !wish.resume => inner.events.clone(),
             _ => Arc::new(Entering { app: self.clone(), waiting: Mutex::new(Some(wish.clone())) }),
@@ -235,6 +236,25 @@ impl Events for Entering {
 
     fn closed(&self, session: &Arc<Session>, ending: Ending) {
         self.app.inner.events.closed(session, ending);
+    }
+}
+
+/// A session's kernel buffers: far smaller than the system lets them grow, since
+/// what a device does not read is better kept in its mailbox.
+fn shrink_buffers(stream: &TcpStream, options: &Options) {
+    let socket = socket2::SockRef::from(stream);
+    let set = || {
+        if let Some(bytes) = options.send_buffer_bytes {
+            socket.set_send_buffer_size(bytes as usize)?;
+        }
+        if let Some(bytes) = options.receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes as usize)?;
+        }
+        std::io::Result::Ok(())
+    };
+    if let Err(error) = set() {
+        // The peer has gone already: reading will say so.
+        tracing::debug!(%error, "a socket option could not be set");
     }
 }
 

@@ -138,7 +138,7 @@ impl Run {
                 Ok(None) => return,
                 Err(violation) => {
                     self.session.lock().deaf = true;
-                    self.session.close_with(Ending::Ours(violation.code), violation.reason, true);
+                    self.session.close_with(violation.code, violation.reason, true);
                 }
             }
         }

@@ -39,6 +39,8 @@ pub struct Session {
     pub(super) wheel: OnceLock<Wheel>,
     /// The wheel's turn that this session is due at; guarded by the wheel's lock.
     pub(super) due_turn: AtomicU64,
+    /// The last turn whose bucket holds this session, due or not; guarded likewise.
+    pub(super) parked_turn: AtomicU64,
 }
 
 impl std::fmt::Debug for Session {
@@ -76,6 +78,7 @@ impl Session {
             heard: AtomicBool::new(false),
             wheel: OnceLock::new(),
             due_turn: AtomicU64::new(super::wheel::NEVER),
+            parked_turn: AtomicU64::new(0),
         })
     }
 
@@ -156,7 +159,7 @@ impl Session {
             }
         };
         queued.unwrap_or_else(|| {
-            self.close_with(Ending::Ours(CloseCode::SLOW), "read faster, or resume: nothing is lost", true);
+            self.close_with(CloseCode::SLOW, "read faster, or resume: nothing is lost", true);
             Queued::Closed
         })
     }
@@ -191,18 +194,14 @@ impl Session {
     pub fn close(self: &Arc<Self>, code: CloseCode, reason: &str) {
         let late =
             self.lock().behind_since.is_some_and(|since| since.elapsed() >= self.options.token_stall_max);
-        self.close_with(Ending::Ours(code), reason, late);
+        self.close_with(code, reason, late);
     }
 
     /// Closes; an `impatient` close waits for no socket that takes nothing.
-    pub(super) fn close_with(self: &Arc<Self>, ending: Ending, reason: &str, impatient: bool) {
-        let code = match ending {
-            Ending::Ours(code) | Ending::Peers(code) => code,
-            Ending::Lost => CloseCode::NORMAL,
-        };
+    pub(super) fn close_with(self: &Arc<Self>, code: CloseCode, reason: &str, impatient: bool) {
         let frame = ws::encode_close(code, reason);
         let timeout = self.options.close_timeout;
-        self.with_state(|state, after| state.close(ending, frame, impatient, timeout, after));
+        self.with_state(|state, after| state.close(Ending::Ours(code), frame, impatient, timeout, after));
         self.flush();
     }
 
@@ -284,4 +283,21 @@ impl Drop for Session {
 /// would be pinged in one wave for ever. An id's low bits are random.
 fn jitter(id: SessionId, interval: Duration) -> Duration {
     interval.mul_f64((id.bits() & 0xffff) as f64 / 65_536.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_pings_are_spread_over_the_interval() {
+        let interval = Duration::from_secs(25);
+        let firsts: Vec<_> = (0..64).map(|_| jitter(SessionId::generate(), interval)).collect();
+        assert!(firsts.iter().all(|first| *first < interval));
+        for quarter in 0..4 {
+            let from = interval / 4 * quarter;
+            let hits = firsts.iter().filter(|first| (from..from + interval / 4).contains(first)).count();
+            assert!(hits > 0, "an empty quarter is as good as impossible");
+        }
+    }
 }

@@ -31,7 +31,7 @@ impl Session {
         match action {
             Action::Nothing => {}
             Action::Flush => self.flush(),
-            Action::Close(code, reason) => self.close_with(Ending::Ours(code), reason, true),
+            Action::Close(code, reason) => self.close_with(code, reason, true),
         }
         self.lock().next_tick(now, &self.options)
     }

@@ -76,8 +76,15 @@ impl Wheel {
         let mut ring = self.lock();
         let turn = turn.clamp(ring.turn + 1, ring.turn + BUCKETS - 1);
         // Relaxed: the wheel's lock orders all access.
-        if turn < session.due_turn.load(Ordering::Relaxed) {
-            session.due_turn.store(turn, Ordering::Relaxed);
+        if turn >= session.due_turn.load(Ordering::Relaxed) {
+            return;
+        }
+        session.due_turn.store(turn, Ordering::Relaxed);
+        // A session that is woken often goes back to the same heartbeat each
+        // time: its place there is still its own.
+        let parked = session.parked_turn.load(Ordering::Relaxed);
+        if turn != parked {
+            session.parked_turn.store(turn.max(parked), Ordering::Relaxed);
             ring.buckets[(turn % BUCKETS) as usize].push(Arc::downgrade(session));
         }
     }
@@ -91,7 +98,9 @@ impl Wheel {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
-                now = interval.tick() => {
+                _ = interval.tick() => {
+                    // Not what the interval returns, which is when it was due.
+                    let now = Instant::now();
                     let late = now.saturating_duration_since(last) > 3 * TURN;
                     last = now;
                     // The process stood still. What peers sent meanwhile is in
@@ -146,5 +155,84 @@ impl Wheel {
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
         self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::protocol::frame::{ClientFrame, Dialect, Outgoing};
+    use crate::protocol::{Channel, Position, SessionId};
+    use crate::session::pipe::pipe;
+    use crate::session::{Ending, Events, Options};
+
+    struct Deaf;
+
+    impl Events for Deaf {
+        fn written(&self, _: &Arc<Session>, _: &[Arc<Outgoing>]) {}
+        fn confirmed(&self, _: &Arc<Session>, _: &Channel, _: Position) {}
+        fn frame(&self, _: &Arc<Session>, _: ClientFrame) {}
+        fn closed(&self, _: &Arc<Session>, _: Ending) {}
+    }
+
+    fn session() -> Arc<Session> {
+        let (near, _far) = pipe(64);
+        let options = Arc::new(Options::default());
+        let metrics = Metrics::new("0", "none");
+        // Its low bits put the first heartbeat at the end of the interval.
+        let id = SessionId::from_bits(0xffff);
+        Session::new(id, Dialect::Plain, Box::new(near), options, Arc::new(Deaf), &metrics)
+    }
+
+    impl Wheel {
+        fn places(&self) -> usize {
+            self.lock().buckets.iter().map(Vec::len).sum()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn being_woken_often_leaves_no_trail() {
+        let (wheel, session) = (Wheel::new(), session());
+        wheel.add(&session);
+        for _ in 0..100 {
+            wheel.wake(&session, Instant::now());
+            tokio::time::advance(TURN).await;
+            wheel.turn_to(Instant::now()).await;
+        }
+        assert_eq!(wheel.places(), 1, "the heartbeat's");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earliest_wake_counts_and_no_session_is_forgotten() {
+        let (wheel, session) = (Wheel::new(), session());
+        let now = Instant::now();
+        wheel.wake(&session, now + Duration::from_secs(10));
+        wheel.wake(&session, now + Duration::from_secs(5));
+        wheel.wake(&session, now + Duration::from_secs(7));
+        assert_eq!(session.due_turn.load(Ordering::Relaxed), 50);
+        wheel.turn_to(now + Duration::from_secs(6)).await;
+        let heartbeat = session.due_turn.load(Ordering::Relaxed);
+        assert_eq!(heartbeat, 250, "asked at five seconds, it wants to be asked at its heartbeat");
+        wheel.wake(&session, now + Duration::from_secs(100_000));
+        assert_eq!(session.due_turn.load(Ordering::Relaxed), heartbeat);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_due_beyond_the_ring_is_asked_in_between() {
+        let (wheel, session) = (Wheel::new(), session());
+        wheel.wake(&session, Instant::now() + Duration::from_secs(3_600));
+        assert_eq!(session.due_turn.load(Ordering::Relaxed), BUCKETS - 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wheel_keeps_no_session_alive() {
+        let (wheel, session) = (Wheel::new(), session());
+        wheel.add(&session);
+        let weak = Arc::downgrade(&session);
+        drop(session);
+        assert!(weak.upgrade().is_none());
+        wheel.turn_to(Instant::now() + Duration::from_secs(1)).await;
+        assert_eq!(wheel.places(), 0);
     }
 }

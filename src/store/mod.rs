@@ -11,6 +11,7 @@
 //! timeout the effect is unknown and may still happen later.
 
 mod channel;
+pub mod faulty;
 mod ledger;
 pub mod memory;
 mod node;
@@ -256,8 +257,8 @@ pub enum Location {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Redis cannot be used as it is, or not be reached.
-    #[error("open redis")]
-    Redis,
+    #[error(transparent)]
+    Redis(#[from] redis::ConnectError),
 }
 
 /// Opens a store.
@@ -267,6 +268,9 @@ pub enum OpenError {
 pub async fn open(location: Location, limits: Limits) -> Result<Arc<dyn Store>, OpenError> {
     Ok(match location {
         Location::Memory => Arc::new(memory::Store::new(limits)),
-        Location::Redis { .. } => return Err(OpenError::Redis),
+        Location::Redis { url, prefix } => {
+            let options = redis::Options { url, prefix, ..redis::Options::default() };
+            Arc::new(redis::Store::connect(options, limits).await?)
+        }
     })
 }

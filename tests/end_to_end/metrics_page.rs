@@ -70,10 +70,10 @@ async fn prometheus_own_checker_finds_nothing_to_say() {
 async fn what_happens_is_counted() {
     let cluster = Cluster::start(2).await;
     let (a, b) = (cluster.nodes[0].api(), cluster.nodes[1].api());
-    let device = Device::connect(cluster.nodes[1].envelope("ann").device("phone").acknowledging()).await;
-    let _plain = cluster.nodes[1].plain("ann").connect().await;
+    let device = Device::connect(cluster.nodes[1].envelope("zebulon").device("phone").acknowledging()).await;
+    let _plain = cluster.nodes[1].plain("zebulon").connect().await;
     for n in 0..10 {
-        a.push_to("ann", n).await;
+        a.push_to("zebulon", n).await;
     }
     a.push(&json!({"to": "nobody", "data": 1})).await.expect(422);
     device.wait_messages(10).await;
@@ -106,5 +106,5 @@ async fn what_happens_is_counted() {
         })
         .await;
     }
-    assert!(!b.get("/metrics").await.text.contains("ann"), "a user's name is in the metrics");
+    assert!(!b.get("/metrics").await.text.contains("zebulon"), "a user's name is in the metrics");
 }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use postrider::protocol::Position;
 use serde_json::Value;
 
-use crate::harness::{Api, Cluster, PATIENCE, Socket, eventually, settled};
+use crate::harness::{Api, Cluster, PATIENCE, Socket, settled};
 
 const MESSAGES: usize = 10_000;
 const SENDERS: usize = 8;
@@ -87,11 +87,16 @@ async fn eight_senders_through_three_nodes_give_each_user_one_order_on_all_devic
         let mut expected = orders[&user].clone();
         expected.push("the end".to_owned());
         for (device, socket) in sockets.iter().enumerate() {
-            let last_is_there = async || {
-                socket.texts().last().and_then(|text| payload_of(text)).as_deref() == Some("the end")
-            };
-            eventually(PATIENCE, &format!("device {device} of user{user} has everything"), last_is_there)
-                .await;
+            settled(PATIENCE, &format!("device {device} of user{user} has everything"), async || {
+                let texts = socket.texts();
+                let last = texts.iter().rev().find_map(|text| payload_of(text));
+                if last.as_deref() == Some("the end") {
+                    Ok(())
+                } else {
+                    Err((texts.len(), texts.last().cloned(), socket.closed()))
+                }
+            })
+            .await;
             let payloads: Vec<_> = socket.texts().iter().filter_map(|text| payload_of(text)).collect();
             assert_eq!(payloads, expected, "device {device} of user{user}");
         }

@@ -20,6 +20,9 @@ mod model;
 mod nodes;
 mod random;
 mod reclaim;
+mod redis_backend;
+mod redis_failures;
+mod redis_server;
 mod streams;
 mod support;
 
@@ -153,14 +156,11 @@ macro_rules! tests {
 }
 
 suite!(memory, crate::memory_backend::start_paused, tokio::test(start_paused = true));
+suite!(memory_behind_delays, crate::memory_backend::start_delayed, tokio::test(start_paused = true));
 suite!(
     memory_in_real_time,
     crate::memory_backend::start,
     tokio::test(flavor = "multi_thread", worker_threads = 2)
 );
 
-// Ready for the Redis store; until `store::redis` has its `Store`, these lines
-// and the two files they name stay out of the build:
-// mod redis_backend;
-// mod redis_server;
-// suite!(redis, crate::redis_backend::start, tokio::test(flavor = "multi_thread", worker_threads = 2));
+suite!(redis, crate::redis_backend::start, tokio::test(flavor = "multi_thread", worker_threads = 2));

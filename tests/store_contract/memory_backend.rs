@@ -1,8 +1,10 @@
-//! Runs the embedded store.
+//! Runs the embedded store, bare or behind a slow network.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use postrider::store::faulty::{self, Faults};
 use postrider::store::memory::{self, Copy};
 use postrider::store::{Limits, Store};
 
@@ -12,16 +14,23 @@ use crate::backend::Backend;
 pub(crate) struct MemoryBackend {
     stores: Mutex<Vec<(memory::Store, Copy)>>,
     random_histories: u64,
+    /// Probability that a call of a store takes a while.
+    delayed: f64,
 }
 
 /// For tests that wait for real.
 pub(crate) async fn start() -> MemoryBackend {
-    MemoryBackend { stores: Mutex::default(), random_histories: 2 }
+    MemoryBackend { stores: Mutex::default(), random_histories: 2, delayed: 0.0 }
 }
 
 /// For tests whose clock is paused.
 pub(crate) async fn start_paused() -> MemoryBackend {
-    MemoryBackend { stores: Mutex::default(), random_histories: 100 }
+    MemoryBackend { stores: Mutex::default(), random_histories: 100, delayed: 0.0 }
+}
+
+/// For tests whose clock is paused, with answers that overtake one another.
+pub(crate) async fn start_delayed() -> MemoryBackend {
+    MemoryBackend { stores: Mutex::default(), random_histories: 10, delayed: 0.2 }
 }
 
 impl MemoryBackend {
@@ -35,7 +44,13 @@ impl Backend for MemoryBackend {
     async fn open(&self, limits: Limits) -> Arc<dyn Store> {
         let store = memory::Store::new(limits);
         self.stores().push((store.clone(), store.copy()));
-        Arc::new(store)
+        let delay_max = Duration::from_millis(3);
+        let faults = Faults { delayed: self.delayed, delay_max, ..Faults::default() };
+        if self.delayed > 0.0 {
+            Arc::new(faulty::Store::new(Arc::new(store), 1, faults))
+        } else {
+            Arc::new(store)
+        }
     }
 
     async fn restart(&self) {

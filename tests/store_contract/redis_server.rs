@@ -15,20 +15,27 @@ const PORT_ATTEMPTS: usize = 5;
 pub(crate) struct RedisServer {
     folder: tempfile::TempDir,
     port: u16,
+    settings: Vec<&'static str>,
     process: Child,
 }
 
 impl RedisServer {
-    /// Starts one on a free port.
+    /// Starts one on a free port, without persistence.
     pub(crate) fn start() -> Self {
+        Self::start_with(&["--appendonly", "no"])
+    }
+
+    /// Starts one on a free port with these settings.
+    pub(crate) fn start_with(settings: &[&'static str]) -> Self {
+        let settings = settings.to_vec();
         let folder = tempfile::tempdir().expect("a temporary folder");
         for _ in 0..PORT_ATTEMPTS {
             let free = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
             let port = free.local_addr().expect("bound").port();
             drop(free);
-            let mut process = spawn(folder.path(), port);
+            let mut process = spawn(folder.path(), port, &settings);
             if answers(&mut process, port) {
-                return Self { folder, port, process };
+                return Self { folder, port, settings, process };
             }
         }
         panic!("redis-server does not start; see {}/log", folder.keep().display());
@@ -46,11 +53,26 @@ impl RedisServer {
     /// Kills the server and starts it again with what was last saved.
     pub(crate) fn crash_and_start(&mut self) {
         self.kill();
-        self.process = spawn(self.folder.path(), self.port);
+        self.start_again();
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.process = spawn(self.folder.path(), self.port, &self.settings);
         assert!(answers(&mut self.process, self.port), "redis-server does not start again");
     }
 
-    fn kill(&mut self) {
+    /// The first line of the answer to a command.
+    pub(crate) fn ask(&self, line: &str) -> String {
+        command(self.port, line).expect("answered")
+    }
+
+    /// `STOP` pauses the process, `CONT` lets it go on.
+    pub(crate) fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args(["-s", signal, &self.process.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    pub(crate) fn kill(&mut self) {
         // It may have died before, and then there is nothing to do.
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -63,11 +85,12 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(folder: &std::path::Path, port: u16) -> Child {
+fn spawn(folder: &std::path::Path, port: u16, settings: &[&str]) -> Child {
     let log = folder.join("log");
     Command::new("redis-server")
         .current_dir(folder)
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--appendonly", "no", "--save", ""])
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+        .args(settings)
         .arg("--logfile")
         .arg(log)
         .stdin(Stdio::null())

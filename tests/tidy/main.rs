@@ -49,6 +49,11 @@ fn rust_files(start: &str) -> Vec<File> {
     files(start).into_iter().filter(|file| file.path.ends_with(".rs")).collect()
 }
 
+/// Whether a source file holds nothing but its module's tests.
+fn is_tests(path: &str) -> bool {
+    path.ends_with("tests.rs") || path.contains("/tests/")
+}
+
 /// Fails with every complaint at once.
 fn no_complaints(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));

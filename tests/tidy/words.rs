@@ -27,8 +27,7 @@ fn leftover_notes(file: &File) -> Vec<String> {
 
 fn unwraps(file: &File) -> Vec<String> {
     let code = code_of(without_tests(&file.text));
-    let is_test = file.path.ends_with("tests.rs") || file.text.starts_with("#![cfg(test)]");
-    let count = if is_test { 0 } else { code.matches(".unwrap()").count() };
+    let count = if super::is_tests(&file.path) { 0 } else { code.matches(".unwrap()").count() };
     if count > 0 { vec![format!("{}: {count} unwrap() outside tests", file.path)] } else { Vec::new() }
 }
 

@@ -160,8 +160,14 @@ impl Progress {
     }
 
     fn gap(&mut self, gap: Gap, text: &str) -> Event {
-        if let Some(to) = gap.to {
-            self.move_to(&gap.channel, to);
+        match gap.to {
+            Some(to) => self.move_to(&gap.channel, to),
+            // The store has forgotten the channel: asking for the old position
+            // again would only bring the same gap again.
+            None => {
+                self.positions.remove(&gap.channel);
+                self.unacknowledged.remove(&gap.channel);
+            }
         }
         if self.view == View::Json {
             return Event::Note(one_line(text));
@@ -276,6 +282,16 @@ mod tests {
         assert_eq!(line, "gap user:alice: messages after ? up to 0000000000000001.7 are lost (trimmed)");
         assert_eq!(take(&mut progress, &message(7, "1")), Event::Nothing);
         assert!(progress.owes_ack());
+    }
+
+    #[test]
+    fn a_channel_that_was_forgotten_is_not_asked_for_again() {
+        let mut progress = Progress::new(View::Lines);
+        take(&mut progress, &message(5, "1"));
+        let gap =
+            r#"{"type":"gap","channel":"user:alice","from":"0000000000000001.5","to":null,"reason":"reset"}"#;
+        assert!(matches!(take(&mut progress, gap), Event::Note(_)));
+        assert!(!progress.can_resume() && !progress.owes_ack());
     }
 
     #[test]

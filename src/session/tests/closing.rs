@@ -164,16 +164,7 @@ async fn a_run_that_is_dropped_ends_the_session_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_never_polled_still_ends_the_session() {
-    let (near, _far) = pipe(AMPLE);
-    let log = Arc::new(Log::default());
-    let session = Session::new(
-        SessionId::generate(),
-        Dialect::Plain,
-        Box::new(near),
-        Arc::new(Options::default()),
-        Arc::<Log>::clone(&log) as Arc<dyn Events>,
-        &Metrics::new("0", "none"),
-    );
+    let Parts { session, log, .. } = Parts::new(Dialect::Plain, AMPLE, Options::default());
     drop(session.run(Bytes::new()));
     assert_eq!(log.endings(), vec![Ending::Lost]);
 }

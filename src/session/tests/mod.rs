@@ -22,6 +22,11 @@ use crate::protocol::{Epoch, Message, MessageId, SessionId};
 /// Room for every frame of a test that does not mean to fill it.
 const AMPLE: usize = 1 << 20;
 
+/// An id whose first ping is due at the end of the interval, out of the way.
+fn late_ping() -> SessionId {
+    SessionId::from_bits(0xffff)
+}
+
 #[derive(Debug, Clone, PartialEq)]
 enum Told {
     Written(Vec<u64>),
@@ -106,6 +111,24 @@ impl Held {
     }
 }
 
+/// A session whose task is not running yet, and its client.
+struct Parts {
+    session: Arc<Session>,
+    client: Client,
+    log: Arc<Log>,
+    metrics: Metrics,
+}
+
+impl Parts {
+    fn new(dialect: Dialect, capacity: usize, options: Options) -> Self {
+        let (near, far) = pipe(capacity);
+        let (log, metrics) = (Arc::new(Log::default()), Metrics::new("0", "none"));
+        let events: Arc<dyn Events> = Arc::<Log>::clone(&log);
+        let session = Session::new(late_ping(), dialect, Box::new(near), Arc::new(options), events, &metrics);
+        Self { session, client: Client::new(far), log, metrics }
+    }
+}
+
 /// A session whose task and wheel are running, and its client.
 struct Rig {
     session: Arc<Session>,
@@ -122,16 +145,12 @@ impl Rig {
     }
 
     fn with(dialect: Dialect, capacity: usize, options: Options, leftover: Bytes) -> Self {
-        let (near, far) = pipe(capacity);
-        let (log, metrics) = (Arc::new(Log::default()), Metrics::new("0", "none"));
-        let events: Arc<dyn Events> = Arc::<Log>::clone(&log);
-        let session =
-            Session::new(SessionId::generate(), dialect, Box::new(near), Arc::new(options), events, &metrics);
+        let Parts { session, client, log, metrics } = Parts::new(dialect, capacity, options);
         let (wheel, cancel) = (Wheel::new(), CancellationToken::new());
         wheel.add(&session);
         tokio::spawn(wheel.run(cancel.clone()));
         let task = tokio::spawn(Arc::clone(&session).run(leftover));
-        Self { session, client: Client::new(far), log, metrics, task, _wheel: cancel.drop_guard() }
+        Self { session, client, log, metrics, task, _wheel: cancel.drop_guard() }
     }
 
     fn identify(&self, device: Option<&str>) {

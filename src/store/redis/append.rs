@@ -1,0 +1,178 @@
+//! Accepting messages: one script call each, many of them in one trip.
+
+use ::redis::{Cmd, Pipeline, Value};
+use bytes::{BufMut, BytesMut};
+
+use crate::protocol::{Epoch, MessageId};
+use crate::store::{Append, Appended, Error, Settled};
+
+use super::Store;
+use super::error::corrupt;
+use super::keys::Keys;
+use super::link::Conn;
+use super::reply::{self, Packed};
+use super::scripts::Script;
+
+const WHAT: &str = "append a message";
+/// What the reply to an append is called when it cannot be read.
+const REPLY: &str = "the answer to an append";
+/// The version that a record begins with.
+const RECORD_VERSION: u8 = 1;
+/// A thousand years: times stay within the six bytes that scripts give them.
+const TTL_MS_MAX: u64 = 1_000 * 366 * 24 * 60 * 60 * 1_000;
+const NEW: u64 = 0;
+const REPEATED: u64 = 1;
+
+pub(super) async fn one(store: &Store, append: &Append) -> Result<Appended, Error> {
+    let conn = store.link.current()?;
+    let value = store.link.call_one(&conn, WHAT, command(store, &conn, append)).await?;
+    appended(append, value)
+}
+
+pub(super) async fn many(store: &Store, appends: &[Append]) -> Vec<Result<Appended, Error>> {
+    let failed = |error: &Error| appends.iter().map(|_| Err(error.clone())).collect();
+    let conn = match store.link.current() {
+        Ok(conn) => conn,
+        Err(error) => return failed(&error),
+    };
+    let mut pipeline = Pipeline::with_capacity(appends.len());
+    for append in appends {
+        pipeline.add_command(command(store, &conn, append));
+    }
+    match store.link.call(&conn, WHAT, &pipeline).await {
+        Ok(replies) => {
+            let reply = |(append, reply): (_, Result<Value, Error>)| reply.and_then(|v| appended(append, v));
+            appends.iter().zip(replies).map(reply).collect()
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn command(store: &Store, conn: &Conn, append: &Append) -> Cmd {
+    let ephemeral = append.ttl_ms == 0;
+    let script = if ephemeral { Script::Ephemeral } else { Script::Append };
+    let mut command = script.call(Keys::CHANNEL_KEYS + usize::from(append.idempotency.is_some()));
+    store.keys.add_channel(&mut command, &append.channel);
+    if let Some(idempotency) = &append.idempotency {
+        command.arg(store.keys.idempotency(&append.channel, &idempotency.key));
+    }
+    command
+        .arg(&conn.run)
+        .arg(&Epoch::random().bits().to_be_bytes())
+        .arg(store.limits.channel_retention_ms)
+        .arg(&record(append)[..])
+        .arg(append.ttl_ms.min(TTL_MS_MAX))
+        .arg(store.limits.mailbox_messages_max);
+    // Arguments cost: those that most pushes do without are left out.
+    if append.collapse_key.is_some() || append.idempotency.is_some() {
+        command.arg(append.collapse_key.as_deref().unwrap_or_default());
+    }
+    if let Some(idempotency) = &append.idempotency {
+        command.arg(&idempotency.fingerprint).arg(store.limits.idempotency_window_ms);
+    }
+    command
+}
+
+/// What the box keeps of a message; an ephemeral one is not kept.
+fn record(append: &Append) -> BytesMut {
+    let data: &[u8] = if append.ttl_ms == 0 { &[] } else { &append.data };
+    let key = append.collapse_key.as_deref().unwrap_or_default().as_bytes();
+    let trace = append.trace.as_deref().unwrap_or_default().as_bytes();
+    // Lengths are two bytes; both come from bounded headers and bodies.
+    let key = &key[..key.len().min(usize::from(u16::MAX))];
+    let trace = &trace[..trace.len().min(usize::from(u16::MAX))];
+    let mut record = BytesMut::with_capacity(21 + key.len() + trace.len() + data.len());
+    record.put_u8(RECORD_VERSION);
+    record.put_u128(append.id.bits());
+    record.put_u16(key.len() as u16);
+    record.put_u16(trace.len() as u16);
+    record.put_slice(key);
+    record.put_slice(trace);
+    record.put_slice(data);
+    record
+}
+
+/// Reads a record back: id, trace and data.
+pub(super) fn read_record(bytes: Vec<u8>) -> Result<(MessageId, Option<Box<str>>, bytes::Bytes), Error> {
+    const WHAT: &str = "a mailbox entry";
+    let mut packed = Packed::new(WHAT, bytes);
+    let version = packed.number(1)?;
+    if version != u64::from(RECORD_VERSION) {
+        return Err(corrupt(WHAT, format!("its version is {version}, this release knows {RECORD_VERSION}")));
+    }
+    let id = MessageId::from_bits(packed.id_bits()?);
+    let (key_len, trace_len) = (packed.number(2)? as usize, packed.number(2)? as usize);
+    packed.take(key_len)?;
+    let trace = packed.take(trace_len)?;
+    let trace = std::str::from_utf8(&trace).map_err(|_| corrupt(WHAT, "its trace is not UTF-8"))?;
+    let trace = (!trace.is_empty()).then(|| trace.into());
+    Ok((id, trace, packed.rest()))
+}
+
+fn appended(append: &Append, value: Value) -> Result<Appended, Error> {
+    let mut packed = Packed::new(REPLY, reply::bytes(REPLY, value)?);
+    let (repeated, id) = match packed.number(1)? {
+        NEW => (false, append.id),
+        REPEATED => (true, MessageId::from_bits(packed.id_bits()?)),
+        other => return Err(corrupt(REPLY, format!("it begins with {other}"))),
+    };
+    let position = packed.position()?;
+    let accepted_at_us = packed.number(7)?;
+    let expires_at_ms = packed.number(6)?;
+    let mut settled = Settled::default();
+    if !repeated {
+        settled.expired = packed.number(4)?;
+        settled.collapsed = packed.number(4)?;
+        settled.dropped_mailbox_full = packed.number(4)?;
+        settled.dropped_no_session = packed.number(4)?;
+    }
+    Ok(Appended {
+        id,
+        position: (position.seq > 0).then_some(position),
+        accepted_at_us,
+        expires_at_ms,
+        routes: packed.routes()?,
+        repeated,
+        settled,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn records_round_trip(
+            data: Vec<u8>, key in proptest::option::of("[a-z]{1,40}"), trace in proptest::option::of("[0-9a-f-]{1,55}"),
+        ) {
+            let append = Append {
+                id: MessageId::generate(),
+                channel: "all".parse().expect("valid"),
+                data: data.clone().into(),
+                ttl_ms: 1,
+                collapse_key: key.map(Into::into),
+                idempotency: None,
+                trace: trace.map(Into::into),
+            };
+            let (id, trace, read) = read_record(record(&append).to_vec()).expect("read");
+            prop_assert_eq!((id, trace, &read[..]), (append.id, append.trace, &data[..]));
+        }
+
+        #[test]
+        fn no_bytes_make_reading_panic(bytes: Vec<u8>) {
+            let _ = read_record(bytes.clone());
+            let append = Append {
+                id: MessageId::generate(),
+                channel: "all".parse().expect("valid"),
+                data: bytes::Bytes::new(),
+                ttl_ms: 1,
+                collapse_key: None,
+                idempotency: None,
+                trace: None,
+            };
+            let _ = appended(&append, Value::BulkString(bytes));
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The connection that all commands share, and the task that replaces it.
+//!
+//! Holds at most one [`Conn`]; whoever finds it broken takes it away, and from
+//! then on every call fails at once until the supervisor has opened another.
+//! Nothing here knows what is asked. A connection that timed out is not used
+//! again: its late answers would only delay others.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use ::redis::{
+    AsyncConnectionConfig, Client, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
+};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::store::Error;
+
+use super::error::{breaks_connection, from_server};
+use super::server::Facts;
+use super::{ConnectError, Options, scripts};
+
+/// Commands that wait for the socket: enough to keep it busy, few enough that
+/// what is queued is answered within the deadline.
+const QUEUE_COMMANDS: usize = 1_024;
+/// Bytes gathered into one write: a larger write costs less per command.
+const WRITE_BYTES: usize = 64 * 1_024;
+/// Shorter than two beats, since without probes a dead peer looks like a slow one.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(2);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEPALIVE_PROBES: u32 = 3;
+/// How long sent bytes may stay unacknowledged before the kernel gives up.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(4);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// A live connection, and what was found behind it.
+pub(super) struct Conn {
+    connection: MultiplexedConnection,
+    /// Which life of the server it leads to.
+    pub(super) run: [u8; 8],
+    number: u64,
+}
+
+/// Opens connections; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Connector {
+    client: Client,
+    connect_timeout: Duration,
+    pub(super) command_timeout: Duration,
+    pub(super) address: Arc<str>,
+}
+
+impl Connector {
+    pub(super) fn new(options: &Options) -> Result<Self, ConnectError> {
+        let info = options.connection_info()?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES);
+        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+        #[cfg(target_os = "linux")]
+        let tcp = tcp.set_user_timeout(UNACKNOWLEDGED_MAX);
+        // Only the newer protocol tells of a lost connection while nobody asks.
+        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(info.set_tcp_settings(tcp).set_redis_settings(redis))
+            .map_err(|error| ConnectError::InvalidUrl(error.category().to_owned()))?;
+        Ok(Self {
+            client,
+            connect_timeout: options.connect_timeout,
+            command_timeout: options.command_timeout,
+            address: options.address().into(),
+        })
+    }
+
+    /// Opens a connection and asks the server who it is.
+    pub(super) async fn open(
+        &self,
+        on_push: impl Fn(PushInfo) -> Result<(), ()> + Send + Sync + 'static,
+    ) -> Result<(MultiplexedConnection, Facts), String> {
+        // Deadlines are set around calls, where they also cover the queue.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_push_sender(on_push)
+            .set_pipeline_buffer_size(QUEUE_COMMANDS)
+            .set_write_backpressure_boundary(WRITE_BYTES);
+        let open = async {
+            let mut connection = self
+                .client
+                .get_multiplexed_async_connection_with_config(&config)
+                .await
+                .map_err(|error| error.to_string())?;
+            let facts = Facts::ask(&mut connection).await?;
+            if facts.is_replica() {
+                return Err("it is a replica, which takes no writes".to_owned());
+            }
+            Ok((connection, facts))
+        };
+        timeout(self.connect_timeout, open)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {} ms", self.connect_timeout.as_millis())))
+    }
+}
+
+struct Shared {
+    connector: Connector,
+    current: ArcSwapOption<Conn>,
+    /// Why there is no connection.
+    trouble: ArcSwap<String>,
+    lost: Notify,
+    numbers: AtomicU64,
+}
+
+impl Shared {
+    async fn open(self: &Arc<Self>) -> Result<(Conn, Facts), String> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let shared: Weak<Self> = Arc::downgrade(self);
+        let on_push = move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection
+                && let Some(shared) = shared.upgrade()
+            {
+                shared.lose(number, "the connection was closed");
+            }
+            Ok(())
+        };
+        let (mut connection, facts) = self.connector.open(on_push).await?;
+        let load = scripts::load();
+        let loaded = timeout(self.connector.command_timeout, ask(&mut connection, &load)).await;
+        let loaded = loaded.map_err(|_| "the scripts were not loaded in time")?;
+        for reply in loaded.map_err(|error| error.to_string())? {
+            if let Value::ServerError(error) = reply {
+                return Err(format!("it refuses a script: {error}"));
+            }
+        }
+        Ok((Conn { connection, run: facts.run(), number }, facts))
+    }
+
+    /// Takes a connection out of use, if it is still the one in use.
+    fn lose(&self, number: u64, why: &str) {
+        let current = self.current.load_full();
+        if current.as_ref().is_none_or(|conn| conn.number != number) {
+            return;
+        }
+        // Before the connection goes, or a caller could find neither.
+        self.trouble.store(Arc::new(why.to_owned()));
+        let previous = self.current.compare_and_swap(&current, None);
+        if previous.as_ref().is_some_and(|conn| conn.number == number) {
+            tracing::warn!(address = %self.connector.address, why, "lost the connection to redis");
+            self.lost.notify_one();
+        }
+    }
+
+    async fn supervise(self: Arc<Self>) {
+        let mut backoff = BACKOFF_MIN;
+        let mut opened_at = Instant::now();
+        loop {
+            self.lost.notified().await;
+            // One that broke at once proves nothing: the pace stays.
+            if opened_at.elapsed() > BACKOFF_MAX {
+                backoff = BACKOFF_MIN;
+            }
+            loop {
+                sleep(backoff.mul_f64(rand::random_range(0.5..1.0))).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+                match self.open().await {
+                    Ok((conn, facts)) => {
+                        if let Err(error) = facts.check(&self.connector.address) {
+                            tracing::error!("redis came back changed: failed to {error}");
+                        }
+                        tracing::info!(address = %self.connector.address, "connected to redis again");
+                        self.current.store(Some(Arc::new(conn)));
+                        opened_at = Instant::now();
+                        break;
+                    }
+                    Err(why) => {
+                        tracing::debug!(address = %self.connector.address, why, "redis is still away");
+                        self.trouble.store(Arc::new(why));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Owns the connection; dropping it ends the supervisor.
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    supervisor: AbortHandle,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+    }
+}
+
+impl Link {
+    /// Opens the first connection, and sees to it that there is one from then on.
+    pub(super) async fn open(connector: Connector) -> Result<Self, ConnectError> {
+        let shared = Arc::new(Shared {
+            connector,
+            current: ArcSwapOption::empty(),
+            trouble: ArcSwap::default(),
+            lost: Notify::new(),
+            numbers: AtomicU64::new(0),
+        });
+        let address = shared.connector.address.to_string();
+        let (conn, facts) = shared
+            .open()
+            .await
+            .map_err(|detail| ConnectError::Unreachable { address: address.clone(), detail })?;
+        facts.check(&address)?;
+        shared.current.store(Some(Arc::new(conn)));
+        let supervisor = tokio::spawn(Arc::clone(&shared).supervise()).abort_handle();
+        Ok(Self { shared, supervisor })
+    }
+
+    pub(super) fn connector(&self) -> &Connector {
+        &self.shared.connector
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.shared.current.load().is_some()
+    }
+
+    /// The connection in use.
+    pub(super) fn current(&self) -> Result<Arc<Conn>, Error> {
+        let current = self.shared.current.load_full();
+        current.ok_or_else(|| Error::Unavailable(self.shared.trouble.load().as_ref().clone()))
+    }
+
+    /// Sends commands in one go; each answer or error stands for itself.
+    pub(super) async fn call(
+        &self,
+        conn: &Conn,
+        what: &'static str,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
+        if pipeline.is_empty() {
+            return Ok(Vec::new());
+        }
+        let deadline = self.shared.connector.command_timeout;
+        let mut connection = conn.connection.clone();
+        let replies = match timeout(deadline, ask_knowing_scripts(&mut connection, pipeline)).await {
+            Ok(Ok(replies)) => replies,
+            Ok(Err(error)) => {
+                let why = error.to_string();
+                self.shared.lose(conn.number, &why);
+                return Err(Error::Unavailable(why));
+            }
+            Err(_) => {
+                self.shared.lose(conn.number, "a command was not answered in time");
+                return Err(Error::Timeout { what, after_ms: deadline.as_millis() as u64 });
+            }
+        };
+        let judge = |reply| match reply {
+            Value::ServerError(error) => {
+                if breaks_connection(error.code()) {
+                    self.shared.lose(conn.number, &error.to_string());
+                }
+                Err(from_server(what, &error))
+            }
+            value => Ok(value),
+        };
+        Ok(replies.into_iter().map(judge).collect())
+    }
+
+    /// [`call`](Self::call) for commands that mean nothing without one another:
+    /// the first error is the answer.
+    pub(super) async fn call_all(
+        &self,
+        conn: &Conn,
+        what: &'static str,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Value>, Error> {
+        self.call(conn, what, pipeline).await?.into_iter().collect()
+    }
+
+    /// Sends one command.
+    pub(super) async fn call_one(
+        &self,
+        conn: &Conn,
+        what: &'static str,
+        command: ::redis::Cmd,
+    ) -> Result<Value, Error> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command);
+        Ok(self.call_all(conn, what, &pipeline).await?.pop().unwrap_or_default())
+    }
+}
+
+/// Server errors are among the replies, so that none hides another's.
+pub(super) async fn ask(
+    connection: &mut MultiplexedConnection,
+    pipeline: &Pipeline,
+) -> Result<Vec<Value>, RedisError> {
+    let replies = connection.send_packed_commands(pipeline, 0, pipeline.len()).await?;
+    if replies.len() == pipeline.len() {
+        return Ok(replies);
+    }
+    Err((::redis::ErrorKind::Client, "redis answered another number of commands").into())
+}
+
+/// Loads the scripts and repeats the calls that were refused for want of them
+/// (`SCRIPT FLUSH` on a server that did not restart): they did nothing yet.
+async fn ask_knowing_scripts(
+    connection: &mut MultiplexedConnection,
+    pipeline: &Pipeline,
+) -> Result<Vec<Value>, RedisError> {
+    let mut replies = ask(connection, pipeline).await?;
+    let unknown = |reply: &Value| matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT");
+    if !replies.iter().any(unknown) {
+        return Ok(replies);
+    }
+    ask(connection, &scripts::load()).await?;
+    let mut again = Pipeline::new();
+    for (command, _) in pipeline.cmd_iter().zip(&replies).filter(|(_, reply)| unknown(reply)) {
+        again.add_command(command.clone());
+    }
+    let mut repeated = ask(connection, &again).await?.into_iter();
+    for reply in replies.iter_mut().filter(|reply| unknown(reply)) {
+        *reply = repeated.next().unwrap_or_default();
+    }
+    Ok(replies)
+}

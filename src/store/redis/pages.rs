@@ -1,0 +1,129 @@
+//! Reading mailboxes, with and without entering the directory first.
+
+use ::redis::{Cmd, Pipeline, Value};
+
+use crate::protocol::{Channel, Epoch, Message};
+use crate::store::{Error, Gap, GapReason, Join, Page, Settled, Start};
+
+use super::Store;
+use super::append::read_record;
+use super::channels::{add_route, add_to_index};
+use super::error::corrupt;
+use super::keys::Keys;
+use super::link::Conn;
+use super::reply::{self, Packed};
+use super::scripts::Script;
+
+const REPLY: &str = "a page";
+/// More than any mailbox holds; keeps the number exact in a script.
+const LIMIT_MAX: usize = 1 << 30;
+
+pub(super) async fn read(
+    store: &Store,
+    channel: &Channel,
+    start: &Start,
+    limit: usize,
+) -> Result<Page, Error> {
+    let conn = store.link.current()?;
+    let mut command = begin(store, &conn, Script::Read, channel);
+    // Where a join says which node.
+    command.arg("").arg("").arg("");
+    add_start(&mut command, start, limit);
+    let value = store.link.call_one(&conn, "read a mailbox", command).await?;
+    page(channel, start, limit, value)
+}
+
+pub(super) async fn join(store: &Store, join: &Join) -> Result<Page, Error> {
+    let conn = store.link.current()?;
+    let mut script = begin(store, &conn, Script::Join, &join.channel);
+    add_route(&mut script, join.node, join.generation, join.sessions);
+    add_start(&mut script, &join.start, join.limit);
+    // The index first: a directory line that it lacks would outlive its node.
+    let mut pipeline = Pipeline::with_capacity(2);
+    pipeline.add_command(add_to_index(store, join.node, &join.channel));
+    pipeline.add_command(script);
+    let mut replies = store.link.call_all(&conn, "join a channel", &pipeline).await?;
+    page(&join.channel, &join.start, join.limit, replies.pop().unwrap_or_default())
+}
+
+pub(super) fn begin(store: &Store, conn: &Conn, script: Script, channel: &Channel) -> Cmd {
+    let mut command = script.call(Keys::CHANNEL_KEYS);
+    store.keys.add_channel(&mut command, channel);
+    command.arg(&conn.run).arg(&Epoch::random().bits().to_be_bytes()).arg(store.limits.channel_retention_ms);
+    command
+}
+
+fn add_start(command: &mut Cmd, start: &Start, limit: usize) {
+    command.arg(limit.min(LIMIT_MAX));
+    match start {
+        Start::After(position) => {
+            command.arg("after").arg(&position.epoch.bits().to_be_bytes()).arg(position.seq)
+        }
+        Start::Cursor(device) => {
+            command.arg("cursor").arg(device.as_ref().map_or("", |device| device.as_str()))
+        }
+        Start::Now => command.arg("now"),
+        Start::Oldest => command.arg("oldest"),
+    };
+}
+
+fn page(channel: &Channel, start: &Start, limit: usize, value: Value) -> Result<Page, Error> {
+    let mut parts = reply::list(REPLY, value)?.into_iter();
+    let head = parts.next().ok_or_else(|| corrupt(REPLY, "empty"))?;
+    let mut packed = Packed::new(REPLY, reply::bytes(REPLY, head)?);
+    let known = packed.number(1)? == 1;
+    let head = packed.position()?;
+    let after = packed.number(6)?;
+    let reason = match packed.number(1)? {
+        0 => None,
+        1 => Some(GapReason::Trimmed),
+        2 => Some(GapReason::Reset),
+        other => return Err(corrupt(REPLY, format!("gap reason {other}"))),
+    };
+    let mut from = packed.position()?;
+    let to = packed.position()?;
+    if let Start::After(given) = start {
+        // The very position, were it too great for a script's six bytes.
+        from = *given;
+    }
+    let gap = reason.map(|reason| Gap { from: Some(from), to: known.then_some(to), reason });
+    let expired = packed.number(4)?;
+
+    let mut messages = Vec::with_capacity((parts.len() / 3).min(limit));
+    let mut complete = true;
+    while let (Some(id), Some(times), Some(record)) = (parts.next(), parts.next(), parts.next()) {
+        if messages.len() == limit {
+            complete = false;
+            break;
+        }
+        messages.push(message(channel, head.epoch, id, times, record)?);
+    }
+    let settled = Settled { expired, ..Settled::default() };
+    Ok(Page { head: known.then_some(head), after, gap, messages, complete, settled })
+}
+
+fn message(
+    channel: &Channel,
+    epoch: Epoch,
+    id: Value,
+    times: Value,
+    record: Value,
+) -> Result<Message, Error> {
+    let entry_id = reply::text(REPLY, id)?;
+    let seq = entry_id.split('-').next().and_then(|seq| seq.parse().ok());
+    let seq = seq.ok_or_else(|| corrupt(REPLY, "an entry id without number"))?;
+    let mut times = Packed::new(REPLY, reply::bytes(REPLY, times)?);
+    let (accepted_at_us, expires_at_ms) = (times.number(7)?, times.number(6)?);
+    let (id, trace, data) = read_record(reply::bytes(REPLY, record)?)?;
+    Ok(Message {
+        id,
+        channel: channel.clone(),
+        // Numbers go on across epochs, so all that is kept has a number in this one.
+        position: Some(crate::protocol::Position::new(epoch, seq)),
+        accepted_at_us,
+        expires_at_ms,
+        data,
+        trace,
+        accountable: false,
+    })
+}

@@ -1,0 +1,100 @@
+//! The scripts: Lua files put together, and how they are called.
+//!
+//! A channel script is a prelude (keys, clock, state), its own part, and an end
+//! that writes what changed: see `scripts/prelude.lua`. Only accepting a message
+//! is refused when Redis is out of memory, before it has done anything; all
+//! others free more than they take, or keep the cluster alive.
+
+use std::sync::LazyLock;
+
+use ::redis::Cmd;
+use sha1::{Digest, Sha1};
+
+macro_rules! part {
+    ($file:literal) => {
+        concat!("\n", include_str!(concat!("scripts/", $file)))
+    };
+}
+
+macro_rules! channel_script {
+    ($flags:literal: $($part:literal),+) => {
+        concat!("#!lua", $flags, part!("prelude.lua"), $(part!($part),)+ part!("finish.lua"))
+    };
+}
+
+macro_rules! node_script {
+    ($file:literal) => {
+        concat!("#!lua flags=allow-oom", part!($file))
+    };
+}
+
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $name:ident = $source:expr;)+) => {
+        /// One atomic operation.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Script {
+            $($(#[$doc])* $name,)+
+        }
+
+        /// Every script's text, in the order of [`Script`].
+        pub(super) const SOURCES: &[&str] = &[$($source),+];
+    };
+}
+
+scripts! {
+    /// Accepts a message.
+    Append = channel_script!("": "repeated.lua", "append_quick.lua", "rare.lua", "append.lua");
+    /// Counts a message that is not kept.
+    Ephemeral = channel_script!("": "repeated.lua", "rare.lua", "ephemeral.lua");
+    /// Reads a mailbox.
+    Read = channel_script!(" flags=allow-oom": "rare.lua", "read.lua");
+    /// Writes a directory line, then reads.
+    Join = channel_script!(" flags=allow-oom": "rare.lua", "route.lua", "joined.lua", "read.lua");
+    /// Writes or removes a directory line.
+    Leave = channel_script!(" flags=allow-oom": "route.lua");
+    /// Moves a cursor and the watermark.
+    Receive = channel_script!(" flags=allow-oom": "rare.lua", "receive.lua");
+    /// Settles ephemeral messages.
+    Report = channel_script!(" flags=allow-oom": "rare.lua", "report.lua");
+    /// Tells everything.
+    Inspect = channel_script!(" flags=allow-oom": "rare.lua", "inspect.lua");
+    /// Notes a channel in a node's index.
+    Index = node_script!("index.lua");
+    /// Makes stream, group and heartbeat.
+    Enrol = node_script!("enrol.lua");
+    /// Renews a heartbeat.
+    Beat = node_script!("beat.lua");
+    /// Renews a registry entry and finds the silent.
+    Register = node_script!("register.lua");
+    /// Takes a lease.
+    Fence = node_script!("fence.lua");
+    /// Deletes entries under a lease.
+    Discard = node_script!("discard.lua");
+    /// Removes a dead node.
+    Bury = node_script!("bury.lua");
+    /// Removes a node that leaves.
+    Retire = node_script!("retire.lua");
+}
+
+static DIGESTS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let hex = |source: &&str| Sha1::digest(source).iter().map(|byte| format!("{byte:02x}")).collect();
+    SOURCES.iter().map(hex).collect()
+});
+
+impl Script {
+    /// Begins a call of a script that takes so many keys.
+    pub(super) fn call(self, keys: usize) -> Cmd {
+        let mut command = Cmd::with_capacity(24, 512);
+        command.arg("EVALSHA").arg(&DIGESTS[self as usize]).arg(keys);
+        command
+    }
+}
+
+/// The commands that make every script known to a server.
+pub(super) fn load() -> ::redis::Pipeline {
+    let mut pipeline = ::redis::Pipeline::new();
+    for source in SOURCES {
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(*source);
+    }
+    pipeline
+}

@@ -1,0 +1,9 @@
+-- Notes that a node has a line in a channel's directory. A script only because a
+-- plain SADD is refused when memory is short, and joining must not be.
+--
+-- KEYS[1] index  set: the channels that the node has directory lines of
+-- ARGV[1] channel
+-- ARGV[2] index ttl, ms; beats renew it
+redis.call('SADD', KEYS[1], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1

@@ -1,0 +1,45 @@
+-- A device received everything up to a position.
+--
+-- ARGV[4] device or empty
+-- ARGV[5] epoch  8 bytes
+-- ARGV[6] seq
+--
+-- Answers {received, expired}.
+local upto = tonumber(ARGV[6])
+local newly, lost = 0, 0
+local last = known and reach(ARGV[5])
+if last and upto <= last then
+  lost = settle(0)
+  if ARGV[4] ~= '' then
+    local old = call('HGET', KEYS[6], ARGV[4])
+    local ahead = false
+    if old then
+      local old_epoch, old_seq = struct.unpack('>c8I6', old)
+      -- A cursor of a life that is gone is ahead of nothing.
+      ahead = old_seq > upto and old_seq <= (reach(old_epoch) or -1)
+    end
+    if not ahead then
+      call('HSET', KEYS[6], ARGV[4], struct.pack('>c8I6I6', ARGV[5], upto, now))
+      if not old then call('PEXPIRE', KEYS[6], math.max(tonumber(ARGV[3]), box_ttl - now)) end
+    end
+  end
+  if upto > watermark then
+    if holes == 0 then
+      newly = upto - watermark
+    elseif upto == seq then
+      newly = seq - watermark - holes
+    else
+      local from = watermark + 1
+      repeat
+        local entries = call('XRANGE', KEYS[2], from, upto, 'COUNT', 20)
+        newly = newly + #entries
+        if #entries > 0 then from = '(' .. entries[#entries][1] end
+      until #entries < 20
+    end
+    cold()
+    received = received + newly
+    holes = holes - (upto - watermark - newly)
+    watermark, dirty = upto, true
+  end
+end
+answer = { newly, lost }

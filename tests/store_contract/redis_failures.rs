@@ -1,0 +1,378 @@
+//! What only a Redis can do to its users: die, stall, forget, fill up, be
+//! demoted; and what the store leaves in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider::protocol::{NodeId, Position};
+use postrider::store::{
+    Ack, Append, Consumer, EntryAcks, Error, GapReason, Join, Limits, Settled, Start, Store, redis,
+};
+use tokio::time::Instant;
+
+use crate::redis_server::RedisServer;
+use crate::support::*;
+
+const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+/// Between "at once" and "after a deadline", on a busy machine.
+const AT_ONCE: Duration = Duration::from_millis(1_000);
+
+async fn open(server: &RedisServer) -> Arc<redis::Store> {
+    open_with(server, Duration::from_secs(2)).await
+}
+
+async fn open_with(server: &RedisServer, command_timeout: Duration) -> Arc<redis::Store> {
+    let options = redis::Options { url: server.url(), command_timeout, ..Default::default() };
+    Arc::new(redis::Store::connect(options, Limits::default()).await.expect("connected"))
+}
+
+async fn until_connected(store: &redis::Store) {
+    until("a connection", async || store.is_connected().then_some(())).await;
+}
+
+async fn until_disconnected(store: &redis::Store) {
+    until("the loss to be noticed", async || (!store.is_connected()).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_killed_redis_with_its_file_keeps_every_message_and_makes_no_gap() {
+    let mut server = RedisServer::start_with(DURABLE);
+    let store = open(&server).await;
+    let alice = channel("alice");
+    let old = push_many(&*store, &alice, 5).await;
+    server.crash_and_start();
+    until_reachable(&*store).await;
+    let new = push(&*store, &alice, 6).await.position.expect("durable");
+    assert_eq!(new.seq, 6);
+    assert_ne!(new.epoch, old);
+    let page = read_after(&*store, &alice, old, 3).await;
+    assert_eq!((page.gap, seqs(&page)), (None, vec![4, 5, 6]));
+    assert_eq!(inspect(&*store, &alice).await.ledger.accepted, 6);
+}
+
+#[tokio::test]
+async fn a_flushed_redis_resets_every_position() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let alice = channel("alice");
+    let old = push_many(&*store, &alice, 3).await;
+    assert_eq!(server.ask("FLUSHALL"), "+OK");
+    let given = Position::new(old, 3);
+    let page = read(&*store, &alice, Start::After(given)).await;
+    assert_eq!((page.head, page.gap), (None, gap(Some(given), None, GapReason::Reset)));
+    let new = push(&*store, &alice, "\"new\"").await.position.expect("durable");
+    assert_eq!(new.seq, 1);
+    assert_ne!(new.epoch, old);
+    let page = read(&*store, &alice, Start::After(given)).await;
+    let to = Position::new(new.epoch, 0);
+    assert_eq!(page.gap, gap(Some(given), Some(to), GapReason::Reset));
+    assert_eq!(texts(&page), ["\"new\""]);
+}
+
+#[tokio::test]
+async fn a_killed_redis_is_noticed_by_an_idle_store_and_found_again() {
+    let mut server = RedisServer::start_with(DURABLE);
+    let store = open(&server).await;
+    let alice = channel("alice");
+    push(&*store, &alice, 1).await;
+    server.kill();
+    until_disconnected(&store).await;
+    for _ in 0..3 {
+        let asked = Instant::now();
+        let refused = store.append(message(&alice, 2)).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+        assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
+    }
+    let batch = store.append_batch(vec![message(&alice, 2), message(&alice, 3)]).await;
+    assert!(batch.iter().all(|result| matches!(result, Err(Error::Unavailable(_)))), "{batch:?}");
+    server.start_again();
+    until_connected(&store).await;
+    assert_eq!(push(&*store, &alice, 2).await.position.expect("durable").seq, 2);
+}
+
+#[tokio::test]
+async fn a_stalled_redis_times_out_and_a_retry_makes_no_second_message() {
+    let server = RedisServer::start();
+    let store = open_with(&server, Duration::from_millis(200)).await;
+    let alice = channel("alice");
+    push(&*store, &alice, 1).await;
+    let attempt = || Append { idempotency: idempotency(1, 1), ..message(&alice, 2) };
+    server.signal("STOP");
+    let stalled = store.append(attempt()).await;
+    assert!(matches!(stalled, Err(Error::Timeout { after_ms: 200, .. })), "{stalled:?}");
+    let asked = Instant::now();
+    let refused = store.append(attempt()).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    assert!(asked.elapsed() < AT_ONCE);
+    server.signal("CONT");
+    let answer = until("the store to recover", async || store.append(attempt()).await.ok()).await;
+    assert_eq!(answer.position.expect("durable").seq, 2);
+    assert_eq!(inspect(&*store, &alice).await.ledger.accepted, 2, "what timed out ran late, or never");
+}
+
+#[tokio::test]
+async fn a_demoted_redis_is_given_up_until_it_is_a_master_again() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let alice = channel("alice");
+    push(&*store, &alice, 1).await;
+    assert_eq!(server.ask("REPLICAOF 127.0.0.1 1"), "+OK");
+    let refused = store.append(message(&alice, 2)).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    assert!(!store.is_connected());
+    let options = redis::Options { url: server.url(), ..Default::default() };
+    let error = redis::Store::connect(options, Limits::default()).await.expect_err("refused");
+    assert!(error.to_string().contains("replica"), "{error}");
+    assert_eq!(server.ask("REPLICAOF NO ONE"), "+OK");
+    until_connected(&store).await;
+    assert_eq!(push(&*store, &alice, 2).await.position.expect("durable").seq, 2);
+}
+
+#[tokio::test]
+async fn a_full_redis_refuses_pushes_and_nothing_else() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let (alice, bob) = (channel("alice"), channel("bob"));
+    let node = enrolled(&*store).await;
+    let epoch = push_many(&*store, &alice, 3).await;
+    assert_eq!(server.ask("CONFIG SET maxmemory 1"), "+OK");
+    let idempotent = Append { idempotency: idempotency(1, 1), ..message(&alice, 4) };
+    let ephemeral = Append { ttl_ms: 0, ..message(&alice, 4) };
+    for append in [message(&alice, 4), message(&bob, 1), idempotent, ephemeral] {
+        let refused = store.append(append).await;
+        assert!(matches!(refused, Err(Error::OutOfMemory)), "{refused:?}");
+    }
+    assert!(!store.beat(node, &node_info()).await.expect("beaten").fenced);
+    let joining = Join { start: Start::Oldest, ..join(node, &alice, 1) };
+    assert_eq!(seqs(&store.join(&joining).await.expect("joined")), [1, 2, 3]);
+    let settled = store.acknowledge(&[received(&alice, Some(&device("phone")), epoch, 2)]).await;
+    assert_eq!(settled.expect("acknowledged"), Settled { received: 2, ..Settled::default() });
+    store.leave(node, &alice, 2, 0).await.expect("left");
+    assert_eq!(inspect(&*store, &alice).await.ledger.accepted, 3, "the refused pushes did nothing");
+    assert_eq!(server.ask("CONFIG SET maxmemory 0"), "+OK");
+    assert_eq!(push(&*store, &alice, 4).await.position, Some(Position::new(epoch, 4)));
+}
+
+#[tokio::test]
+async fn a_redis_that_evicts_is_refused_with_the_remedy() {
+    let server = RedisServer::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+    let options = || redis::Options { url: server.url(), ..Default::default() };
+    let error = redis::Store::connect(options(), Limits::default()).await.expect_err("refused");
+    assert!(matches!(error, redis::ConnectError::Evicts { .. }), "{error:?}");
+    assert!(error.to_string().contains("maxmemory-policy noeviction"), "{error}");
+    assert_eq!(server.ask("CONFIG SET maxmemory-policy noeviction"), "+OK");
+    redis::Store::connect(options(), Limits::default()).await.expect("connected");
+}
+
+#[tokio::test]
+async fn a_password_is_sent_and_its_absence_explained() {
+    let server = RedisServer::start_with(&[
+        "--user", "default", "off", "--user", "post", "on", ">s3cret", "~*", "+@all",
+    ]);
+    let url = server.url().replace("redis://", "redis://post:s3cret@");
+    let options = redis::Options { url, ..Default::default() };
+    let store = redis::Store::connect(options, Limits::default()).await.expect("connected");
+    push(&store, &channel("alice"), 1).await;
+    assert!(!format!("{store:?}").contains("s3cret"));
+    let url = server.url();
+    let error = redis::Store::connect(redis::Options { url, ..Default::default() }, Limits::default()).await;
+    let error = error.expect_err("refused").to_string();
+    assert!(error.contains("127.0.0.1"), "{error}");
+}
+
+#[tokio::test]
+async fn scripts_that_were_flushed_are_loaded_again() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let alice = channel("alice");
+    assert_eq!(server.ask("SCRIPT FLUSH"), "+OK");
+    let results = store.append_batch(vec![message(&alice, 1), message(&alice, 2)]).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(server.ask("SCRIPT FLUSH"), "+OK");
+    let joining = Join { start: Start::Oldest, ..join(NodeId::generate(), &alice, 1) };
+    assert_eq!(seqs(&store.join(&joining).await.expect("joined")), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_mailbox_that_somebody_deleted_is_settled_by_the_next_push() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let alice = channel("alice");
+    push_many(&*store, &alice, 3).await;
+    assert_eq!(server.ask("DEL postrider:b:{user:alice}"), ":1");
+    let appended = push(&*store, &alice, 4).await;
+    assert_eq!(appended.settled, Settled { expired: 3, ..Settled::default() });
+    assert_eq!(seqs(&read(&*store, &alice, Start::Oldest).await), [4]);
+    assert_eq!(inspect(&*store, &alice).await.waiting_counted, 1);
+}
+
+/// Every key of a server.
+async fn keys(server: &RedisServer) -> Vec<String> {
+    let client = ::redis::Client::open(server.url()).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("connected");
+    ::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.expect("listed")
+}
+
+#[tokio::test]
+async fn every_key_expires_but_the_registry_and_the_streams_of_nodes() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let alice = channel("alice");
+    let node = enrolled(&*store).await;
+    store.join(&join(node, &channel("silent"), 1)).await.expect("joined");
+    store.join(&join(node, &alice, 1)).await.expect("joined");
+    for n in 0..4 {
+        let ttl_ms = if n % 2 == 0 { LONG_MS } else { LONG_MS / 2 };
+        let append = Append { ttl_ms, collapse_key: Some("k".into()), ..message(&alice, n) };
+        store.append(append).await.expect("appended");
+        store
+            .append(Append { ttl_ms, idempotency: idempotency(n, n), ..message(&alice, n) })
+            .await
+            .expect("appended");
+    }
+    store
+        .append(Append { ttl_ms: 0, idempotency: idempotency(9, 9), ..message(&alice, 0) })
+        .await
+        .expect("appended");
+    store.append(Append { ttl_ms: 0, ..message(&channel("fleeting"), 0) }).await.expect("appended");
+    let head = store.heads(std::slice::from_ref(&alice)).await.expect("heads")[0].expect("known");
+    store
+        .acknowledge(&[received(&alice, Some(&device("phone")), head.epoch, 2)])
+        .await
+        .expect("acknowledged");
+    // A lineage.
+    read_after(&*store, &alice, head.epoch, head.seq + 1).await;
+    store.send(node, "1".into()).await.expect("sent");
+    store.beat(node, &node_info()).await.expect("beaten");
+    let dead = NodeId::generate();
+    let short = redis::Options { url: server.url(), ..Default::default() };
+    let quick = Limits { heartbeat_ttl_ms: 1, ..Limits::default() };
+    let other = redis::Store::connect(short, quick).await.expect("connected");
+    other.enrol(dead, &node_info()).await.expect("enrolled");
+    until("the lease", async || other.fence(dead, node).await.expect("asked").then_some(())).await;
+
+    let keys = keys(&server).await;
+    for letter in ["m", "b", "k", "x", "e", "c", "i", "h", "l", "d", "q"] {
+        assert!(
+            keys.iter().any(|key| key.starts_with(&format!("postrider:{letter}:"))),
+            "no {letter} in {keys:?}"
+        );
+    }
+    let client = ::redis::Client::open(server.url()).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("connected");
+    for key in keys {
+        let ttl: i64 = ::redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.expect("asked");
+        let exempt = key == "postrider:nodes" || key.starts_with("postrider:q:");
+        assert_eq!(ttl < 0, exempt, "{key} expires in {ttl} ms");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_store_leaves_no_connection() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let consumer = store.consume(enrolled(&*store).await).await.expect("opened");
+    assert!(connected(&server).await > 1);
+    drop((store, consumer));
+    until("the connections to be closed", async || (connected(&server).await == 1).then_some(())).await;
+}
+
+/// Connections to a server, the one that asks included.
+async fn connected(server: &RedisServer) -> usize {
+    let client = ::redis::Client::open(server.url()).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("connected");
+    let list: String = ::redis::cmd("CLIENT").arg("LIST").query_async(&mut connection).await.expect("listed");
+    list.lines().count()
+}
+
+/// Reads until there is something; errors are waited out.
+async fn next(consumer: &mut dyn Consumer, acks: EntryAcks) -> Vec<String> {
+    let mut acks = Some(acks);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        assert!(Instant::now() < deadline, "waited in vain for an entry");
+        match consumer.next(acks.take().unwrap_or_default(), 10).await {
+            Ok(entries) if entries.is_empty() => {}
+            Ok(entries) => {
+                return entries.iter().map(|e| String::from_utf8_lossy(&e.payload).into_owned()).collect();
+            }
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_outlives_a_killed_redis_and_skips_nothing() {
+    let mut server = RedisServer::start_with(DURABLE);
+    let store = open(&server).await;
+    let node = enrolled(&*store).await;
+    let mut consumer = store.consume(node).await.expect("opened");
+    for n in 0..3 {
+        store.send(node, n.to_string().into()).await.expect("sent");
+    }
+    let entries = consumer.next(EntryAcks::default(), 10).await.expect("read");
+    assert_eq!(entries.len(), 3);
+    let waiting = tokio::spawn(async move {
+        let acks = EntryAcks { ids: vec![entries[1].id], trim_below: None };
+        (next(&mut *consumer, acks).await, consumer)
+    });
+    server.crash_and_start();
+    until_reachable(&*store).await;
+    let (again, mut consumer) = waiting.await.expect("read");
+    assert_eq!(again, ["0", "2"], "read and not acknowledged");
+    until("an entry to be sent", async || store.send(node, "3".into()).await.ok()).await;
+    assert_eq!(next(&mut *consumer, EntryAcks::default()).await, ["3"]);
+}
+
+#[tokio::test]
+async fn a_reader_whose_caller_gave_up_skips_nothing() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let node = enrolled(&*store).await;
+    let mut consumer = store.consume(node).await.expect("opened");
+    let number = |text: &[u8]| String::from_utf8_lossy(text).parse::<u64>().expect("a number");
+    let mut seen = std::collections::BTreeSet::new();
+    for n in 0..20_u64 {
+        let reading = consumer.next(EntryAcks::default(), 10);
+        let reading = tokio::time::timeout(Duration::from_millis(n % 4), reading);
+        let sending = async { store.send(node, n.to_string().into()).await.expect("sent") };
+        let (read, _) = tokio::join!(reading, sending);
+        if let Ok(read) = read {
+            seen.extend(read.expect("read").iter().map(|entry| number(&entry.payload)));
+        }
+    }
+    while seen.len() < 20 {
+        let part = next(&mut *consumer, EntryAcks::default()).await;
+        seen.extend(part.iter().map(|text| number(text.as_bytes())));
+    }
+}
+
+#[tokio::test]
+async fn a_reader_acknowledges_what_was_trimmed_while_pending() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let node = enrolled(&*store).await;
+    for n in 0..3 {
+        store.send(node, n.to_string().into()).await.expect("sent");
+    }
+    let mut consumer = store.consume(node).await.expect("opened");
+    let entries = consumer.next(EntryAcks::default(), 10).await.expect("read");
+    let trim = EntryAcks { ids: Vec::new(), trim_below: Some(entries[1].id) };
+    store.ack_entries(node, &trim).await.expect("trimmed");
+    let mut consumer = store.consume(node).await.expect("opened");
+    assert_eq!(next(&mut *consumer, EntryAcks::default()).await, ["1", "2"]);
+    until("the trimmed entry to be acknowledged", async || {
+        consumer.next(EntryAcks::default(), 10).await.expect("read");
+        (store.stream_stats(node).await.expect("stats").pending == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ephemeral_reports_of_an_unknown_channel_change_nothing() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let report = Ack::Ephemeral { channel: channel("ghost"), received: 1, dropped: 1 };
+    assert_eq!(store.acknowledge(&[report]).await.expect("acknowledged"), Settled::default());
+    assert_eq!(keys(&server).await, Vec::<String>::new());
+}
