@@ -1,6 +1,7 @@
 //! A private `redis-server` that can be killed, frozen and started again.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -141,6 +142,11 @@ impl RedisServer {
     pub async fn shutdown(&mut self) -> ExitStatus {
         self.process.signal(Signal::TERM);
         self.process.wait(PATIENCE).await
+    }
+
+    /// Where it keeps its files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A connection for looking behind the scenes.
