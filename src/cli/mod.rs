@@ -14,6 +14,11 @@
 //! command quietly.
 
 mod api;
+#[cfg(target_os = "linux")]
+mod bench;
+#[cfg(not(target_os = "linux"))]
+#[path = "bench_elsewhere.rs"]
+mod bench;
 mod check;
 mod flags;
 mod health;
@@ -86,6 +91,7 @@ enum Command {
     Listen(listen::Listen),
     Nodes(nodes::Nodes),
     Health(health::Health),
+    Bench(Box<bench::Bench>),
 }
 
 /// Which node a client command talks to.
@@ -135,6 +141,7 @@ pub fn run(line: impl IntoIterator<Item = OsString>, environment: &Environment) 
         Command::Listen(listen) => output::exit_of(|| block_on(listen.run(environment))),
         Command::Nodes(nodes) => output::exit_of(|| block_on(nodes.run(environment))),
         Command::Health(health) => output::exit_of(|| block_on(health.run(environment))),
+        Command::Bench(bench) => output::exit_of(|| bench.run(environment)),
     };
     exit.code().into()
 }

@@ -15,7 +15,8 @@ use crate::protocol::{Channel, Position, SessionId};
 use crate::session::Session;
 use crate::store::{self, Join, Page, Start};
 
-use super::held::{Held, Live, tell_gap};
+use super::held::{Held, Live};
+use super::order::tell_gap;
 use super::{Delivery, Inner};
 
 /// Frames queued between two looks at the outbox.

@@ -11,7 +11,8 @@ use crate::store::{self, Consumer, EntryId, StreamEntry};
 
 use super::Delivery;
 use super::attach::backoff;
-use super::held::{Accepted, Held, Touched};
+use super::held::{Accepted, Held};
+use super::order::Touched;
 
 /// How long finished entries gather while the reader waits for new ones.
 const ACK_GATHER: Duration = Duration::from_millis(20);

@@ -6,7 +6,8 @@ use crate::store::Start;
 
 use super::Delivery;
 use super::attach::backoff;
-use super::held::{Held, Touched};
+use super::held::Held;
+use super::order::Touched;
 
 /// Reads without progress before what waits ahead is given up: a store that
 /// came back older may never have what is missing.

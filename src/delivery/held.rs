@@ -3,50 +3,19 @@
 //! Pure bookkeeping under one lock: no I/O but queueing frames. What has to be
 //! read from the mailbox is said in the return value and done by `fill`.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::protocol::frame::{Outgoing, ServerFrame};
+use crate::protocol::frame::Outgoing;
 use crate::protocol::{Channel, Position, SessionId};
-use crate::session::{Queued, Session, Token};
-use crate::store::{Gap, GapReason, Page, Start};
+use crate::session::{Session, Token};
+use crate::store::{Page, Start};
 
-/// Acceptance times remembered for acknowledgement latency.
-const ACCEPTED_MAX: usize = 64;
+use super::order::{ACCEPTED_MAX, State, Subscriber, Touched};
 
 /// A channel with at least one local session, or that had one a moment ago.
 pub(super) struct Held {
     pub(super) channel: Channel,
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Everything up to here was shown. None while nothing was ever sent.
-    last: Option<Position>,
-    /// Whether `last` means anything: a page was read.
-    known: bool,
-    subscribers: Vec<Subscriber>,
-    /// Messages of `last`'s epoch that came before an earlier one.
-    ahead: BTreeMap<u64, Arc<Outgoing>>,
-    filling: bool,
-    /// A message was turned down that only a fill can place.
-    misplaced: bool,
-    /// The latest message that came before `known`: whoever goes live first
-    /// must have read it.
-    early: Option<Position>,
-    /// The head that the previous comparison saw and that was not shown then.
-    behind: Option<Position>,
-    accepted: VecDeque<(u64, u64)>,
-}
-
-struct Subscriber {
-    session: Arc<Session>,
-    /// The last position given to it.
-    sent: Option<Position>,
-    /// False while it is still reading the mailbox by itself.
-    live: bool,
 }
 
 /// What became of a message.
@@ -75,25 +44,6 @@ pub(super) enum Live {
     Gone,
 }
 
-/// Sessions that have frames to flush, once the lock is released.
-#[derive(Default)]
-pub(super) struct Touched(Vec<Arc<Session>>);
-
-impl Touched {
-    pub(super) fn queue(&mut self, session: &Arc<Session>, message: &Arc<Outgoing>, token: Option<&Token>) {
-        if session.queue(message, token) == Queued::First {
-            self.0.push(session.clone());
-        }
-    }
-
-    /// Writes what was queued: one write for all that one session got.
-    pub(super) fn flush(&mut self) {
-        for session in self.0.drain(..) {
-            session.flush();
-        }
-    }
-}
-
 impl Held {
     pub(super) fn new(channel: Channel) -> Self {
         Self { channel, state: Mutex::default() }
@@ -109,7 +59,7 @@ impl Held {
     pub(super) fn add<T>(&self, session: &Arc<Session>, register: impl FnOnce(u32) -> T) -> T {
         let mut state = self.state();
         state.subscribers.push(Subscriber { session: session.clone(), sent: None, live: false });
-        register(len(&state))
+        register(state.sessions())
     }
 
     /// Removes a session; says whether it was there.
@@ -122,7 +72,7 @@ impl Held {
 
     /// Runs `f` with the number of sessions, under the lock.
     pub(super) fn with_sessions<T>(&self, f: impl FnOnce(u32) -> T) -> T {
-        f(len(&self.state()))
+        f(self.state().sessions())
     }
 
     /// The sessions on this channel.
@@ -283,128 +233,5 @@ impl Held {
         if state.accepted.capacity() == 0 {
             state.accepted.reserve_exact(ACCEPTED_MAX);
         }
-    }
-}
-
-fn len(state: &State) -> u32 {
-    u32::try_from(state.subscribers.len()).unwrap_or(u32::MAX)
-}
-
-impl State {
-    fn misplaced(&mut self) -> Accepted {
-        self.misplaced = true;
-        Accepted::Hole
-    }
-
-    fn start(&self) -> Start {
-        self.last.map_or(Start::Oldest, Start::After)
-    }
-
-    fn show_ephemeral(&self, message: &Arc<Outgoing>, token: &Token, touched: &mut Touched) -> usize {
-        let mut shown = 0;
-        for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.live) {
-            touched.queue(&subscriber.session, message, Some(token));
-            shown += 1;
-        }
-        shown
-    }
-
-    fn show(
-        &mut self,
-        message: &Arc<Outgoing>,
-        position: Position,
-        token: Option<&Token>,
-        touched: &mut Touched,
-    ) -> usize {
-        let mut shown = 0;
-        for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.live) {
-            let seen =
-                subscriber.sent.is_some_and(|sent| sent.epoch == position.epoch && sent.seq >= position.seq);
-            if !seen {
-                touched.queue(&subscriber.session, message, token);
-                subscriber.sent = Some(position);
-                shown += 1;
-            }
-        }
-        self.last = Some(position);
-        if self.accepted.capacity() > 0 {
-            if self.accepted.len() == ACCEPTED_MAX {
-                self.accepted.pop_front();
-            }
-            self.accepted.push_back((position.seq, message.message().accepted_at_us));
-        }
-        shown
-    }
-
-    /// Shows what was waiting, as far as it follows without a hole.
-    fn show_ahead(&mut self, touched: &mut Touched) {
-        while let Some((seq, _)) = self.ahead.first_key_value() {
-            let next = self.last.map_or(1, |last| last.seq + 1);
-            if *seq > next {
-                return;
-            }
-            let Some((seq, message)) = self.ahead.pop_first() else { return };
-            if let Some(position) = message.message().position.filter(|_| seq == next) {
-                self.show(&message, position, None, touched);
-            }
-        }
-    }
-
-    /// Moves to a head that nothing is kept below: what is missing there was
-    /// collapsed or has expired.
-    fn skip_to(&mut self, head: Option<Position>) {
-        let Some(head) = head else { return };
-        if self.last.is_some_and(|last| last.epoch == head.epoch && last.seq >= head.seq) {
-            return;
-        }
-        self.enter_epoch(head);
-        let last = self.last.map_or(head, |last| Position::new(head.epoch, last.seq.max(head.seq)));
-        self.last = Some(last);
-    }
-
-    /// The numbering goes on under another epoch, nothing lost.
-    fn enter_epoch(&mut self, head: Position) {
-        let Some(last) = self.last.filter(|last| last.epoch != head.epoch) else { return };
-        for subscriber in &mut self.subscribers {
-            if let Some(sent) = subscriber.sent.as_mut().filter(|sent| sent.epoch == last.epoch) {
-                sent.epoch = head.epoch;
-            }
-        }
-        self.ahead.clear();
-        self.last = Some(Position::new(head.epoch, last.seq));
-    }
-
-    fn take_gap(&mut self, channel: &Channel, gap: Option<Gap>, head: Option<Position>, after: u64) {
-        let Some(gap) = gap else {
-            if let Some(head) = head {
-                self.enter_epoch(head);
-            }
-            return;
-        };
-        let begin = head.map(|head| Position::new(head.epoch, after));
-        let last = self.last;
-        let affected = |sent: Option<Position>| match gap.reason {
-            GapReason::Reset => sent.map(|sent| sent.epoch) == last.map(|last| last.epoch),
-            GapReason::Trimmed => sent.is_none_or(|sent| sent.seq < after),
-        };
-        for subscriber in
-            self.subscribers.iter_mut().filter(|subscriber| subscriber.live && affected(subscriber.sent))
-        {
-            tell_gap(&subscriber.session, channel, &Gap { from: subscriber.sent.or(gap.from), ..gap });
-            subscriber.sent = begin;
-        }
-        self.ahead.clear();
-        self.last = begin;
-    }
-}
-
-/// Tells a client that understands it that messages were lost.
-pub(super) fn tell_gap(session: &Arc<Session>, channel: &Channel, gap: &Gap) {
-    if session.dialect() == crate::protocol::frame::Dialect::Envelope {
-        let reason = match gap.reason {
-            GapReason::Trimmed => "trimmed",
-            GapReason::Reset => "reset",
-        };
-        session.send(ServerFrame::Gap { channel, from: gap.from, to: gap.to, reason }.encode());
     }
 }

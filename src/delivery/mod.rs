@@ -43,6 +43,7 @@ mod fill;
 mod heal;
 mod held;
 mod membership;
+mod order;
 mod push;
 mod reclaim;
 mod registry;

@@ -55,17 +55,11 @@ async fn a_token_may_come_in_each_of_its_ways() {
     let api = node.api().with_key(KEY);
     for (i, dial) in ways.into_iter().enumerate() {
         let socket = dial.query("from=now").connect().await;
-        crate::harness::eventually(PATIENCE, "the session is there", async || {
-            api.get("/v1/channels/user:ann").await.expect(200)["sessions"] == 1
-        })
-        .await;
+        api.wait_sessions("ann", 1).await;
         api.push_to("ann", format!("way {i}")).await;
         assert_eq!(socket.wait_texts(1).await, [format!("way {i}")]);
         socket.close().await;
-        crate::harness::eventually(PATIENCE, "the session is gone", async || {
-            api.get("/v1/channels/user:ann").await.expect(200)["sessions"] == 0
-        })
-        .await;
+        api.wait_sessions("ann", 0).await;
     }
     let offered = format!("postrider.v1+json, bearer.{encoded}");
     let device = Dial::anonymous(address).header("sec-websocket-protocol", &offered);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, PATIENCE, Process, run_command, settled};
+use crate::harness::{Cluster, PATIENCE, Process, run_command};
 
 #[tokio::test]
 async fn what_one_terminal_pushes_another_one_shows() {
@@ -15,11 +15,7 @@ async fn what_one_terminal_pushes_another_one_shows() {
     command
         .args(["listen", "--user", "alice", "--device", "laptop", "--count", "2", "--json", "--url", &far]);
     let mut listener = Process::start("postrider listen", &mut command, output.path());
-    settled(PATIENCE, "the listener is connected", async || {
-        let channel = cluster.nodes[0].api().get("/v1/channels/user:alice").await.expect(200);
-        if channel["sessions"] == 1 { Ok(()) } else { Err(channel) }
-    })
-    .await;
+    cluster.nodes[0].api().wait_sessions("alice", 1).await;
 
     let first =
         ["push", "--to", "user:alice", "--url", &near, "--idempotency-key", "k", "--json", r#"{"n":1}"#];

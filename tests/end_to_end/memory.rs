@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Device, Node, NodeOptions, PATIENCE, eventually};
+use crate::harness::{Device, Node, NodeOptions, PATIENCE};
 
 #[tokio::test]
 async fn a_single_node_serves_on_its_own_memory_and_says_so() {
@@ -17,10 +17,7 @@ async fn a_single_node_serves_on_its_own_memory_and_says_so() {
     assert_eq!(first.wait_texts(1).await, ["waited"]);
     let second = node.plain("user1").query("from=now").connect().await;
     let other = node.plain("user2").connect().await;
-    eventually(PATIENCE, "two sessions are there", async || {
-        api.get("/v1/channels/user:user1").await.expect(200)["sessions"] == 2
-    })
-    .await;
+    api.wait_sessions("user1", 2).await;
     let answer = api.push_to("user1", json!({"n": 1})).await;
     assert_eq!((&answer["nodes"], &answer["sessions"]), (&json!(1), &json!(2)));
     assert_eq!(first.wait_texts(2).await, ["waited", r#"{"n":1}"#]);

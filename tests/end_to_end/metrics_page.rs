@@ -72,6 +72,7 @@ async fn what_happens_is_counted() {
     let (a, b) = (cluster.nodes[0].api(), cluster.nodes[1].api());
     let device = Device::connect(cluster.nodes[1].envelope("zebulon").device("phone").acknowledging()).await;
     let _plain = cluster.nodes[1].plain("zebulon").connect().await;
+    a.wait_sessions("zebulon", 2).await;
     for n in 0..10 {
         a.push_to("zebulon", n).await;
     }

@@ -19,6 +19,7 @@ async fn every_device_gets_each_message_once_in_order_and_nobody_else_anything()
     ];
     let others = [a.plain("user2").connect().await, c.plain("user10").connect().await];
 
+    c.api().wait_sessions("user1", 3).await;
     let texts = numbered(50);
     for text in &texts {
         let answer = c.api().push_to("user1", text.as_str()).await;
@@ -71,11 +72,8 @@ async fn closing_one_socket_disturbs_no_other_of_its_user() {
     // The last session of a node may not take the other node's away, nor come back by itself.
     assert_eq!(leaves_last.cut().await, ["one", "two"]);
     assert_eq!(other_node.close().await, ["one", "two"]);
-    eventually(PATIENCE, "the directory forgets the node that has nobody left", async || {
-        let channel = c.api().get("/v1/channels/user:user1").await.expect(200);
-        channel["sessions"] == 1 && channel["nodes"].as_array().is_some_and(|nodes| nodes.len() == 1)
-    })
-    .await;
+    // The directory forgets the node that has nobody left.
+    c.api().wait_sessions("user1", 1).await;
     let answer = c.api().push_to("user1", "three").await;
     assert_eq!((answer["nodes"].as_u64(), answer["sessions"].as_u64()), (Some(1), Some(1)), "{answer}");
     assert_eq!(same_node.wait_texts(3).await, ["one", "two", "three"]);
@@ -110,6 +108,7 @@ async fn sessions_of_a_channel_can_be_closed_on_every_node() {
     let cluster = Cluster::start(2).await;
     let ann = [cluster.nodes[0].plain("ann").connect().await, cluster.nodes[1].plain("ann").connect().await];
     let bob = cluster.nodes[1].plain("bob").connect().await;
+    cluster.nodes[0].api().wait_sessions("ann", 2).await;
     let answer = cluster.nodes[0].api().delete("/v1/channels/user:ann/sessions").await.expect(202);
     assert_eq!(answer["nodes"], 2);
     for device in &ann {

@@ -6,6 +6,8 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Method};
 use serde_json::Value;
 
+use super::{PATIENCE, settled};
+
 /// One node's REST interface.
 #[derive(Debug, Clone)]
 pub struct Api {
@@ -98,6 +100,16 @@ impl Api {
     /// Gets a path of a node that may be gone.
     pub async fn try_get(&self, path: &str) -> reqwest::Result<Answer> {
         self.send(Method::GET, path, &[], None).await
+    }
+
+    /// Waits until the cluster knows so many sessions of a user. A plain client is
+    /// not told when its session has begun, only that it is connected.
+    pub async fn wait_sessions(&self, user: &str, count: u64) {
+        settled(PATIENCE, "the sessions are there", async || {
+            let channel = self.get(&format!("/v1/channels/user:{user}")).await.expect(200);
+            if channel["sessions"] == count { Ok(()) } else { Err(channel) }
+        })
+        .await;
     }
 
     /// Deletes a path.

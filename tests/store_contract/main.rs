@@ -22,6 +22,7 @@ mod random;
 mod reclaim;
 mod redis_backend;
 mod redis_failures;
+mod redis_readers;
 mod redis_server;
 mod streams;
 mod support;

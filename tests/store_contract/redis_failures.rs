@@ -5,19 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::protocol::{NodeId, Position};
-use postrider::store::{
-    Ack, Append, Consumer, EntryAcks, Error, GapReason, Join, Limits, Settled, Start, Store, redis,
-};
+use postrider::store::{Ack, Append, Error, GapReason, Join, Limits, Settled, Start, Store, redis};
 use tokio::time::Instant;
 
 use crate::redis_server::RedisServer;
 use crate::support::*;
 
-const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+pub(crate) const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 /// Between "at once" and "after a deadline", on a busy machine.
 const AT_ONCE: Duration = Duration::from_millis(1_000);
 
-async fn open(server: &RedisServer) -> Arc<redis::Store> {
+pub(crate) async fn open(server: &RedisServer) -> Arc<redis::Store> {
     open_with(server, Duration::from_secs(2)).await
 }
 
@@ -181,6 +179,46 @@ async fn a_password_is_sent_and_its_absence_explained() {
 }
 
 #[tokio::test]
+async fn a_user_who_may_not_ask_for_facts_can_still_push() {
+    let server = RedisServer::start_with(&["--user", "blind", "on", ">s3cret", "~*", "+@all", "-info"]);
+    let url = server.url().replace("redis://", "redis://blind:s3cret@");
+    let options = redis::Options { url, ..Default::default() };
+    let store = redis::Store::connect(options, Limits::default()).await.expect("connected");
+    push_many(&store, &channel("alice"), 2).await;
+}
+
+#[tokio::test]
+async fn limits_of_nothing_and_without_end_are_survived() {
+    let server = RedisServer::start();
+    let nothing = Limits { idempotency_window_ms: 0, channel_retention_ms: 0, ..Limits::default() };
+    let endless = Limits {
+        mailbox_messages_max: usize::MAX,
+        idempotency_window_ms: u64::MAX,
+        channel_retention_ms: u64::MAX,
+        heartbeat_ttl_ms: u64::MAX,
+        heartbeat_grace_ms: u64::MAX,
+        lease_ttl_ms: u64::MAX,
+        stream_entries_max: usize::MAX,
+    };
+    for (prefix, limits, ttl_ms) in [("nothing", nothing, 1_000), ("endless", endless, u64::MAX)] {
+        let options = redis::Options { url: server.url(), prefix: prefix.into(), ..Default::default() };
+        let store = redis::Store::connect(options, limits).await.expect("connected");
+        let alice = channel("alice");
+        for n in 1..=3 {
+            let append = Append { ttl_ms, idempotency: idempotency(n, n), ..message(&alice, n) };
+            let position = store.append(append).await.expect("appended").position.expect("durable");
+            assert_eq!(position.seq, u64::from(n), "meta lives as long as the mailbox");
+        }
+        let node = enrolled(&store).await;
+        store.send(node, "1".into()).await.expect("sent");
+        assert!(!store.beat(node, &node_info()).await.expect("beaten").fenced);
+        assert_eq!(store.orphans(node, usize::MAX).await.expect("read").len(), 1);
+        let page = store.read(&alice, &Start::Oldest, usize::MAX).await.expect("read");
+        assert_eq!(seqs(&page), [1, 2, 3]);
+    }
+}
+
+#[tokio::test]
 async fn scripts_that_were_flushed_are_loaded_again() {
     let server = RedisServer::start();
     let store = open(&server).await;
@@ -283,89 +321,6 @@ async fn connected(server: &RedisServer) -> usize {
     let mut connection = client.get_multiplexed_async_connection().await.expect("connected");
     let list: String = ::redis::cmd("CLIENT").arg("LIST").query_async(&mut connection).await.expect("listed");
     list.lines().count()
-}
-
-/// Reads until there is something; errors are waited out.
-async fn next(consumer: &mut dyn Consumer, acks: EntryAcks) -> Vec<String> {
-    let mut acks = Some(acks);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        assert!(Instant::now() < deadline, "waited in vain for an entry");
-        match consumer.next(acks.take().unwrap_or_default(), 10).await {
-            Ok(entries) if entries.is_empty() => {}
-            Ok(entries) => {
-                return entries.iter().map(|e| String::from_utf8_lossy(&e.payload).into_owned()).collect();
-            }
-            Err(error) => assert!(error.is_transient(), "{error}"),
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_reader_outlives_a_killed_redis_and_skips_nothing() {
-    let mut server = RedisServer::start_with(DURABLE);
-    let store = open(&server).await;
-    let node = enrolled(&*store).await;
-    let mut consumer = store.consume(node).await.expect("opened");
-    for n in 0..3 {
-        store.send(node, n.to_string().into()).await.expect("sent");
-    }
-    let entries = consumer.next(EntryAcks::default(), 10).await.expect("read");
-    assert_eq!(entries.len(), 3);
-    let waiting = tokio::spawn(async move {
-        let acks = EntryAcks { ids: vec![entries[1].id], trim_below: None };
-        (next(&mut *consumer, acks).await, consumer)
-    });
-    server.crash_and_start();
-    until_reachable(&*store).await;
-    let (again, mut consumer) = waiting.await.expect("read");
-    assert_eq!(again, ["0", "2"], "read and not acknowledged");
-    until("an entry to be sent", async || store.send(node, "3".into()).await.ok()).await;
-    assert_eq!(next(&mut *consumer, EntryAcks::default()).await, ["3"]);
-}
-
-#[tokio::test]
-async fn a_reader_whose_caller_gave_up_skips_nothing() {
-    let server = RedisServer::start();
-    let store = open(&server).await;
-    let node = enrolled(&*store).await;
-    let mut consumer = store.consume(node).await.expect("opened");
-    let number = |text: &[u8]| String::from_utf8_lossy(text).parse::<u64>().expect("a number");
-    let mut seen = std::collections::BTreeSet::new();
-    for n in 0..20_u64 {
-        let reading = consumer.next(EntryAcks::default(), 10);
-        let reading = tokio::time::timeout(Duration::from_millis(n % 4), reading);
-        let sending = async { store.send(node, n.to_string().into()).await.expect("sent") };
-        let (read, _) = tokio::join!(reading, sending);
-        if let Ok(read) = read {
-            seen.extend(read.expect("read").iter().map(|entry| number(&entry.payload)));
-        }
-    }
-    while seen.len() < 20 {
-        let part = next(&mut *consumer, EntryAcks::default()).await;
-        seen.extend(part.iter().map(|text| number(text.as_bytes())));
-    }
-}
-
-#[tokio::test]
-async fn a_reader_acknowledges_what_was_trimmed_while_pending() {
-    let server = RedisServer::start();
-    let store = open(&server).await;
-    let node = enrolled(&*store).await;
-    for n in 0..3 {
-        store.send(node, n.to_string().into()).await.expect("sent");
-    }
-    let mut consumer = store.consume(node).await.expect("opened");
-    let entries = consumer.next(EntryAcks::default(), 10).await.expect("read");
-    let trim = EntryAcks { ids: Vec::new(), trim_below: Some(entries[1].id) };
-    store.ack_entries(node, &trim).await.expect("trimmed");
-    let mut consumer = store.consume(node).await.expect("opened");
-    assert_eq!(next(&mut *consumer, EntryAcks::default()).await, ["1", "2"]);
-    until("the trimmed entry to be acknowledged", async || {
-        consumer.next(EntryAcks::default(), 10).await.expect("read");
-        (store.stream_stats(node).await.expect("stats").pending == 2).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test]

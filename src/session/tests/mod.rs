@@ -2,6 +2,7 @@
 
 mod closing;
 mod keepalive;
+mod model;
 mod tcp;
 mod writing;
 

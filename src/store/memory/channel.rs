@@ -81,7 +81,7 @@ impl State {
             None => self.pass_on(now_ms),
         }
         if let Some(asked) = &idempotency {
-            self.recall.remember(asked, answer, now_ms + at.limits.idempotency_window_ms);
+            self.recall.remember(asked, answer, now_ms.saturating_add(at.limits.idempotency_window_ms));
         }
         Ok(self.appended(answer, false))
     }
@@ -130,7 +130,7 @@ impl State {
     }
 
     fn trim(&mut self, messages_max: usize) {
-        if self.mailbox.len() <= messages_max + messages_max / 20 {
+        if self.mailbox.len() <= messages_max.saturating_add(messages_max / 20) {
             return;
         }
         while self.mailbox.len() > messages_max

@@ -164,3 +164,45 @@ impl Mailbox {
         (messages, living.next().is_none())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(key: &str, expires_at_ms: u64) -> Kept {
+        Kept {
+            id: MessageId::generate(),
+            accepted_at_us: 0,
+            expires_at_ms,
+            data: Bytes::from_static(b"1"),
+            collapse_key: Some(key.into()),
+            trace: None,
+        }
+    }
+
+    #[test]
+    fn collapse_keys_go_with_their_messages() {
+        let mut mailbox = Mailbox::default();
+        for (seq, (key, expires_at_ms)) in (1..).zip([("a", 10), ("b", 30), ("c", 20), ("d", 40)]) {
+            mailbox.push(seq, kept(key, expires_at_ms));
+        }
+        assert_eq!(mailbox.expire(20, 0), 2);
+        assert_eq!(mailbox.keys.keys().map(|key| &**key).collect::<Vec<_>>(), ["b", "d"]);
+        assert_eq!(mailbox.pop_oldest(), Some(2));
+        assert_eq!(mailbox.take_collapsed("d"), Some(4));
+        assert!(mailbox.keys.is_empty());
+        assert_eq!(mailbox.bytes(), 0);
+    }
+
+    #[test]
+    fn an_emptied_mailbox_forgets_when_it_had_to_look() {
+        let mut mailbox = Mailbox::default();
+        mailbox.push(1, kept("a", 50));
+        mailbox.push(2, kept("b", 10));
+        assert_eq!(mailbox.expire(50, 0), 2);
+        mailbox.push(3, kept("a", 20));
+        assert!(!mailbox.mixed);
+        assert!(!mailbox.is_due(19, 0));
+        assert!(mailbox.is_due(20, 0));
+    }
+}

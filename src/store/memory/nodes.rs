@@ -73,7 +73,7 @@ impl Nodes {
         }
         node.info = info.clone();
         node.beaten_at = now;
-        node.alive_until_ms = now.ms() + limits.heartbeat_ttl_ms;
+        node.alive_until_ms = now.ms().saturating_add(limits.heartbeat_ttl_ms);
         Ok(())
     }
 
@@ -83,14 +83,14 @@ impl Nodes {
             Some(node) if node.is_alive(now) || (node.stream.has_group() && node.holder(now).is_none()) => {
                 node.info = info.clone();
                 node.beaten_at = now;
-                node.alive_until_ms = now.ms() + limits.heartbeat_ttl_ms;
+                node.alive_until_ms = now.ms().saturating_add(limits.heartbeat_ttl_ms);
                 false
             }
             _ => true,
         };
-        let patience_ms = limits.heartbeat_ttl_ms + limits.heartbeat_grace_ms;
+        let patience_ms = limits.heartbeat_ttl_ms.saturating_add(limits.heartbeat_grace_ms);
         let suspected = |(other, node): &(&NodeId, &Node)| {
-            !fenced && **other != id && node.beaten_at.ms() + patience_ms < now.ms()
+            !fenced && **other != id && node.beaten_at.ms().saturating_add(patience_ms) < now.ms()
         };
         let suspects = self.nodes.iter().filter(suspected).map(|(other, _)| *other).collect();
         Beat { fenced, suspects, now_us: now.us }
@@ -168,7 +168,7 @@ impl Nodes {
         if node.is_alive(now) || node.holder(now).is_some_and(|holder| holder != by) {
             return false;
         }
-        node.lease = Some(Lease { by, until_ms: now.ms() + limits.lease_ttl_ms });
+        node.lease = Some(Lease { by, until_ms: now.ms().saturating_add(limits.lease_ttl_ms) });
         node.stream.destroy_group();
         node.news.notify_waiters();
         true
@@ -189,7 +189,7 @@ impl Nodes {
         let held = self.nodes.get_mut(&dead).filter(|node| node.holder(now) == Some(by));
         let node = held.ok_or(Error::Fenced)?;
         node.stream.delete(ids);
-        node.lease = Some(Lease { by, until_ms: now.ms() + limits.lease_ttl_ms });
+        node.lease = Some(Lease { by, until_ms: now.ms().saturating_add(limits.lease_ttl_ms) });
         Ok(())
     }
 

@@ -207,3 +207,28 @@ async fn a_busy_reader_lets_others_run() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn limits_without_end_are_limits_too() {
+    let limits = Limits {
+        mailbox_messages_max: usize::MAX,
+        idempotency_window_ms: u64::MAX,
+        channel_retention_ms: u64::MAX,
+        heartbeat_ttl_ms: u64::MAX,
+        heartbeat_grace_ms: u64::MAX,
+        lease_ttl_ms: u64::MAX,
+        stream_entries_max: usize::MAX,
+    };
+    let store = Store::new(limits);
+    let (alice, node) = (channel("alice"), NodeId::generate());
+    let keyed = Append {
+        idempotency: Some(crate::store::Idempotency { key: [1; 16], fingerprint: [1; 8] }),
+        ..message(&alice, "1".into(), u64::MAX)
+    };
+    assert_eq!(store.append(keyed).await.expect("appended").expires_at_ms, u64::MAX);
+    store.enrol(node, &info()).await.expect("enrolled");
+    store.send(node, "1".into()).await.expect("sent");
+    assert!(!store.beat(node, &info()).await.expect("beaten").fenced);
+    pass_by(&store).await;
+    assert_eq!(store.inspect(&alice).await.expect("inspected").mailbox_messages, 1);
+}

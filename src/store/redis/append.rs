@@ -12,14 +12,13 @@ use super::keys::Keys;
 use super::link::Conn;
 use super::reply::{self, Packed};
 use super::scripts::Script;
+use super::store::MS_MAX;
 
 const WHAT: &str = "append a message";
 /// What the reply to an append is called when it cannot be read.
 const REPLY: &str = "the answer to an append";
 /// The version that a record begins with.
 const RECORD_VERSION: u8 = 1;
-/// A thousand years: times stay within the six bytes that scripts give them.
-const TTL_MS_MAX: u64 = 1_000 * 366 * 24 * 60 * 60 * 1_000;
 const NEW: u64 = 0;
 const REPEATED: u64 = 1;
 
@@ -61,7 +60,7 @@ fn command(store: &Store, conn: &Conn, append: &Append) -> Cmd {
         .arg(&Epoch::random().bits().to_be_bytes())
         .arg(store.limits.channel_retention_ms)
         .arg(&record(append)[..])
-        .arg(append.ttl_ms.min(TTL_MS_MAX))
+        .arg(append.ttl_ms.min(MS_MAX))
         .arg(store.limits.mailbox_messages_max);
     // Arguments cost: those that most pushes do without are left out.
     if append.collapse_key.is_some() || append.idempotency.is_some() {

@@ -15,6 +15,8 @@ use super::scripts::Script;
 const DIRECTORY_AT: isize = 124;
 /// Version, mixed, epoch, run and seq: the front of meta.
 const HEAD_BYTES: isize = 24;
+/// The version of meta that scripts write.
+const META_VERSION: u8 = 1;
 /// How long the index of a node outlives its last beat; live nodes renew it.
 pub(super) const INDEX_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Scripts compute in doubles; no node makes so many registrations.
@@ -122,8 +124,8 @@ fn head(front: Vec<u8>) -> Result<Option<Position>, Error> {
     if front.first().is_none_or(|version| *version == 0) {
         return Ok(None);
     }
-    if front[0] != 1 {
-        return Err(corrupt(WHAT, format!("its version is {}, this release knows 1", front[0])));
+    if front[0] > META_VERSION {
+        return Err(corrupt(WHAT, format!("its version is {}, above {META_VERSION}", front[0])));
     }
     let mut packed = Packed::new(WHAT, front);
     packed.take(2)?;

@@ -21,6 +21,7 @@ use super::error::from_server;
 use super::link::{Connector, ask};
 use super::nodes::{GROUP, add_acks, entries};
 use super::reply;
+use super::store::COUNT_MAX;
 
 const WHAT: &str = "read the node stream";
 /// There is one per stream.
@@ -72,7 +73,13 @@ impl Reader {
     ) -> Result<Vec<(EntryId, Option<StreamEntry>)>, Error> {
         let mut pipeline = Pipeline::new();
         add_acks(&mut pipeline, &self.stream, &self.acks);
-        pipeline.cmd("XREADGROUP").arg("GROUP").arg(GROUP).arg(CONSUMER).arg("COUNT").arg(entries_max.max(1));
+        pipeline
+            .cmd("XREADGROUP")
+            .arg("GROUP")
+            .arg(GROUP)
+            .arg(CONSUMER)
+            .arg("COUNT")
+            .arg(entries_max.clamp(1, COUNT_MAX));
         match self.again_behind {
             Some(behind) => pipeline.arg("STREAMS").arg(&self.stream).arg(behind.to_string()),
             None => {

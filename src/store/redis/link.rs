@@ -60,6 +60,9 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn new(options: &Options) -> Result<Self, ConnectError> {
         let info = options.connection_info()?;
+        if !info.addr().is_supported() {
+            return Err(ConnectError::InvalidUrl("this build has no TLS".into()));
+        }
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE_IDLE)
             .with_interval(KEEPALIVE_INTERVAL)

@@ -13,10 +13,9 @@ use super::keys::Keys;
 use super::link::Conn;
 use super::reply::{self, Packed};
 use super::scripts::Script;
+use super::store::COUNT_MAX;
 
 const REPLY: &str = "a page";
-/// More than any mailbox holds; keeps the number exact in a script.
-const LIMIT_MAX: usize = 1 << 30;
 
 pub(super) async fn read(
     store: &Store,
@@ -54,7 +53,7 @@ pub(super) fn begin(store: &Store, conn: &Conn, script: Script, channel: &Channe
 }
 
 fn add_start(command: &mut Cmd, start: &Start, limit: usize) {
-    command.arg(limit.min(LIMIT_MAX));
+    command.arg(limit.min(COUNT_MAX));
     match start {
         Start::After(position) => {
             command.arg("after").arg(&position.epoch.bits().to_be_bytes()).arg(position.seq)

@@ -9,6 +9,7 @@ use super::Store;
 use super::nodes::{GROUP, entries, unregister};
 use super::reply;
 use super::scripts::Script;
+use super::store::COUNT_MAX;
 
 pub(super) async fn fence(store: &Store, dead: NodeId, by: NodeId) -> Result<bool, Error> {
     const WHAT: &str = "fence a node";
@@ -31,7 +32,13 @@ pub(super) async fn fence(store: &Store, dead: NodeId, by: NodeId) -> Result<boo
 pub(super) async fn orphans(store: &Store, dead: NodeId, limit: usize) -> Result<Vec<StreamEntry>, Error> {
     let conn = store.link.current()?;
     let mut command = Cmd::new();
-    command.arg("XRANGE").arg(store.keys.stream(dead)).arg("-").arg("+").arg("COUNT").arg(limit);
+    command
+        .arg("XRANGE")
+        .arg(store.keys.stream(dead))
+        .arg("-")
+        .arg("+")
+        .arg("COUNT")
+        .arg(limit.min(COUNT_MAX));
     let value = store.link.call_one(&conn, "read a dead node's stream", command).await?;
     Ok(entries(value)?.into_iter().filter_map(|(_, entry)| entry).collect())
 }
@@ -65,7 +72,7 @@ pub(super) async fn orphaned_channels(
     let conn = store.link.current()?;
     let index = store.keys.index(dead);
     let mut command = Cmd::new();
-    command.arg("SRANDMEMBER").arg(&index).arg(limit);
+    command.arg("SRANDMEMBER").arg(&index).arg(limit.min(COUNT_MAX));
     let (mut channels, mut strange) = (Vec::new(), Vec::new());
     for member in reply::list(WHAT, store.link.call_one(&conn, WHAT, command).await?)? {
         let name = reply::text(WHAT, member)?;

@@ -15,6 +15,11 @@ use super::keys::Keys;
 use super::link::{Connector, Link};
 use super::{ConnectError, Options, acks, append, channels, consumer, nodes, pages, reclaim};
 
+/// A thousand years: times stay within the six bytes that scripts give them.
+pub(super) const MS_MAX: u64 = 1_000 * 366 * 24 * 60 * 60 * 1_000;
+/// More than Redis holds.
+pub(super) const COUNT_MAX: usize = 1 << 30;
+
 /// What nodes share, kept in Redis.
 ///
 /// Dropping it ends its connection and the task that would renew it; consumers
@@ -33,6 +38,7 @@ impl Store {
     /// serve, is older than 7.0, or is set to evict keys.
     pub async fn connect(options: Options, limits: Limits) -> Result<Self, ConnectError> {
         options.check_prefix()?;
+        let limits = possible(limits);
         let link = Link::open(Connector::new(&options)?).await?;
         Ok(Self { link, keys: Keys::new(&options.prefix), limits })
     }
@@ -41,6 +47,22 @@ impl Store {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.link.is_connected()
+    }
+}
+
+/// Limits that Redis can count with: it refuses to set an expiry of nothing, in
+/// the middle of a script, and scripts compute in doubles.
+fn possible(limits: Limits) -> Limits {
+    let ms = |limit: u64| limit.clamp(1, MS_MAX);
+    let count = |limit: usize| limit.min(COUNT_MAX);
+    Limits {
+        mailbox_messages_max: count(limits.mailbox_messages_max),
+        idempotency_window_ms: ms(limits.idempotency_window_ms),
+        channel_retention_ms: ms(limits.channel_retention_ms),
+        heartbeat_ttl_ms: ms(limits.heartbeat_ttl_ms),
+        heartbeat_grace_ms: limits.heartbeat_grace_ms.min(MS_MAX),
+        lease_ttl_ms: ms(limits.lease_ttl_ms),
+        stream_entries_max: count(limits.stream_entries_max),
     }
 }
 

@@ -8,37 +8,57 @@ local lost, replaced, trimmed = 0, 0, 0
 if not quick then
   if not known or run ~= ARGV[1] then renew() end
   lost = settle(10000)
-
-  if collapse_key ~= '' then
-    local old = call('HGET', KEYS[3], collapse_key)
-    if old and call('XDEL', KEYS[2], old) == 1 then
-      length = length - 1
-      if mixed == 1 then call('ZREM', KEYS[4], old) end
-      if tonumber(old) > watermark then
-        cold()
-        replaced, collapsed, holes = 1, collapsed + 1, holes + 1
-      end
-    end
-    call('HSET', KEYS[3], collapse_key, id)
-  end
-
-  if length == 0 then
-    mixed, next_expiry, top_expiry = 0, 0, 0
-  elseif mixed == 0 and expires < top_expiry then
+  if length > 0 and mixed == 0 and expires < top_expiry then
     -- From here on the head does not expire first: index what is there.
     mixed = 1
     for _, entry in ipairs(call('XRANGE', KEYS[2], '-', '+')) do
       local _, at = struct.unpack('>I7I6', entry[2][2])
       call('ZADD', KEYS[4], at, string.match(entry[1], '^%d+'))
     end
+    call('PEXPIREAT', KEYS[4], box_ttl)
   end
-  if mixed == 1 then call('ZADD', KEYS[4], expires, id) end
-  if next_expiry == 0 or expires < next_expiry then next_expiry = expires end
   call('XADD', KEYS[2], id, 'h', head, 'm', ARGV[4])
 end
 
 seq, length, dirty = number, length + 1, true
+if mixed == 1 then call('ZADD', KEYS[4], expires, id) end
 if expires > top_expiry then top_expiry = expires end
+if expires < next_expiry or next_expiry == 0 then next_expiry = expires end
+
+local extended = expires > box_ttl
+if extended then
+  box_ttl = expires + math.floor(ttl / 4) + 1000
+  call('PEXPIREAT', KEYS[2], box_ttl)
+  call('PEXPIREAT', KEYS[3], box_ttl)
+  call('PEXPIREAT', KEYS[4], box_ttl)
+  -- A box that would outlive meta has it refreshed.
+  if ttl > tonumber(ARGV[3]) / 2 then refresh = 0 end
+end
+
+if collapse_key ~= '' then
+  local old = call('HGET', KEYS[3], collapse_key)
+  if old and call('XDEL', KEYS[2], old) == 1 then
+    length = length - 1
+    if mixed == 1 then call('ZREM', KEYS[4], old) end
+    if tonumber(old) > watermark then
+      replaced, holes = 1, holes + 1
+      if not quick then
+        cold()
+        collapsed = collapsed + 1
+      else
+        -- One count is not worth the functions that load them all.
+        local at = COLD_AT + 12
+        call('SETRANGE', KEYS[1], at, struct.pack('>I6', struct.unpack('>I6', meta, at + 1) + 1))
+      end
+    end
+  end
+  call('HSET', KEYS[3], collapse_key, id)
+  if not old then call('PEXPIREAT', KEYS[3], box_ttl) end
+  if length == 1 then
+    if mixed == 1 then call('DEL', KEYS[4]) end
+    mixed, next_expiry, top_expiry = 0, expires, expires
+  end
+end
 
 if length > messages_limit then
   for _, entry in ipairs(call('XRANGE', KEYS[2], '-', '+', 'COUNT', length - messages_max)) do
@@ -54,17 +74,6 @@ if length > messages_limit then
   end
 end
 
-local extended = expires > box_ttl
-if extended then
-  box_ttl = expires + math.floor(ttl / 4) + 1000
-  call('PEXPIREAT', KEYS[2], box_ttl)
-  -- A box that would outlive meta has it refreshed.
-  if ttl > tonumber(ARGV[3]) / 2 then refresh = 0 end
-end
-if extended or not quick then
-  call('PEXPIREAT', KEYS[3], box_ttl)
-  call('PEXPIREAT', KEYS[4], box_ttl)
-end
 if KEYS[7] then
   call('SET', KEYS[7], struct.pack('>c8c16c8I6I7I6', ARGV[8], string.sub(ARGV[4], 2, 17), epoch, seq, now_us,
     expires), 'PX', ARGV[9])

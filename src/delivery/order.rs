@@ -1,0 +1,197 @@
+//! The order of one held channel: what was shown, what waits, to whom.
+//!
+//! Plain bookkeeping, guarded by [`super::held::Held`]'s lock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::protocol::frame::{Dialect, Outgoing, ServerFrame};
+use crate::protocol::{Channel, Position};
+use crate::session::{Queued, Session, Token};
+use crate::store::{Gap, GapReason, Start};
+
+use super::held::Accepted;
+
+/// Acceptance times remembered for acknowledgement latency.
+pub(super) const ACCEPTED_MAX: usize = 64;
+
+#[derive(Default)]
+pub(super) struct State {
+    /// Everything up to here was shown. None while nothing was ever sent.
+    pub(super) last: Option<Position>,
+    /// Whether `last` means anything: a page was read.
+    pub(super) known: bool,
+    pub(super) subscribers: Vec<Subscriber>,
+    /// Messages of `last`'s epoch that came before an earlier one.
+    pub(super) ahead: BTreeMap<u64, Arc<Outgoing>>,
+    pub(super) filling: bool,
+    /// A message was turned down that only a fill can place.
+    pub(super) misplaced: bool,
+    /// The latest message that came before `known`: whoever goes live first
+    /// must have read it.
+    pub(super) early: Option<Position>,
+    /// The head that the previous comparison saw and that was not shown then.
+    pub(super) behind: Option<Position>,
+    pub(super) accepted: VecDeque<(u64, u64)>,
+}
+
+pub(super) struct Subscriber {
+    pub(super) session: Arc<Session>,
+    /// The last position given to it.
+    pub(super) sent: Option<Position>,
+    /// False while it is still reading the mailbox by itself.
+    pub(super) live: bool,
+}
+
+/// Sessions that have frames to flush, once the lock is released.
+#[derive(Default)]
+pub(super) struct Touched(Vec<Arc<Session>>);
+
+impl Touched {
+    pub(super) fn queue(&mut self, session: &Arc<Session>, message: &Arc<Outgoing>, token: Option<&Token>) {
+        if session.queue(message, token) == Queued::First {
+            self.0.push(session.clone());
+        }
+    }
+
+    /// Writes what was queued: one write for all that one session got.
+    pub(super) fn flush(&mut self) {
+        for session in self.0.drain(..) {
+            session.flush();
+        }
+    }
+}
+
+impl State {
+    pub(super) fn sessions(&self) -> u32 {
+        u32::try_from(self.subscribers.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn misplaced(&mut self) -> Accepted {
+        self.misplaced = true;
+        Accepted::Hole
+    }
+
+    pub(super) fn start(&self) -> Start {
+        self.last.map_or(Start::Oldest, Start::After)
+    }
+
+    pub(super) fn show_ephemeral(
+        &self,
+        message: &Arc<Outgoing>,
+        token: &Token,
+        touched: &mut Touched,
+    ) -> usize {
+        let mut shown = 0;
+        for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.live) {
+            touched.queue(&subscriber.session, message, Some(token));
+            shown += 1;
+        }
+        shown
+    }
+
+    pub(super) fn show(
+        &mut self,
+        message: &Arc<Outgoing>,
+        position: Position,
+        token: Option<&Token>,
+        touched: &mut Touched,
+    ) -> usize {
+        let mut shown = 0;
+        for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.live) {
+            let seen =
+                subscriber.sent.is_some_and(|sent| sent.epoch == position.epoch && sent.seq >= position.seq);
+            if !seen {
+                touched.queue(&subscriber.session, message, token);
+                subscriber.sent = Some(position);
+                shown += 1;
+            }
+        }
+        self.last = Some(position);
+        if self.accepted.capacity() > 0 {
+            if self.accepted.len() == ACCEPTED_MAX {
+                self.accepted.pop_front();
+            }
+            self.accepted.push_back((position.seq, message.message().accepted_at_us));
+        }
+        shown
+    }
+
+    /// Shows what was waiting, as far as it follows without a hole.
+    pub(super) fn show_ahead(&mut self, touched: &mut Touched) {
+        while let Some((seq, _)) = self.ahead.first_key_value() {
+            let next = self.last.map_or(1, |last| last.seq + 1);
+            if *seq > next {
+                return;
+            }
+            let Some((seq, message)) = self.ahead.pop_first() else { return };
+            if let Some(position) = message.message().position.filter(|_| seq == next) {
+                self.show(&message, position, None, touched);
+            }
+        }
+    }
+
+    /// Moves to a head that nothing is kept below: what is missing there was
+    /// collapsed or has expired.
+    pub(super) fn skip_to(&mut self, head: Option<Position>) {
+        let Some(head) = head else { return };
+        if self.last.is_some_and(|last| last.epoch == head.epoch && last.seq >= head.seq) {
+            return;
+        }
+        self.enter_epoch(head);
+        let last = self.last.map_or(head, |last| Position::new(head.epoch, last.seq.max(head.seq)));
+        self.last = Some(last);
+    }
+
+    /// The numbering goes on under another epoch, nothing lost.
+    pub(super) fn enter_epoch(&mut self, head: Position) {
+        let Some(last) = self.last.filter(|last| last.epoch != head.epoch) else { return };
+        for subscriber in &mut self.subscribers {
+            if let Some(sent) = subscriber.sent.as_mut().filter(|sent| sent.epoch == last.epoch) {
+                sent.epoch = head.epoch;
+            }
+        }
+        self.ahead.clear();
+        self.last = Some(Position::new(head.epoch, last.seq));
+    }
+
+    pub(super) fn take_gap(
+        &mut self,
+        channel: &Channel,
+        gap: Option<Gap>,
+        head: Option<Position>,
+        after: u64,
+    ) {
+        let Some(gap) = gap else {
+            if let Some(head) = head {
+                self.enter_epoch(head);
+            }
+            return;
+        };
+        let begin = head.map(|head| Position::new(head.epoch, after));
+        let last = self.last;
+        let affected = |sent: Option<Position>| match gap.reason {
+            GapReason::Reset => sent.map(|sent| sent.epoch) == last.map(|last| last.epoch),
+            GapReason::Trimmed => sent.is_none_or(|sent| sent.seq < after),
+        };
+        for subscriber in
+            self.subscribers.iter_mut().filter(|subscriber| subscriber.live && affected(subscriber.sent))
+        {
+            tell_gap(&subscriber.session, channel, &Gap { from: subscriber.sent.or(gap.from), ..gap });
+            subscriber.sent = begin;
+        }
+        self.ahead.clear();
+        self.last = begin;
+    }
+}
+
+/// Tells a client that understands it that messages were lost.
+pub(super) fn tell_gap(session: &Arc<Session>, channel: &Channel, gap: &Gap) {
+    if session.dialect() == Dialect::Envelope {
+        let reason = match gap.reason {
+            GapReason::Trimmed => "trimmed",
+            GapReason::Reset => "reset",
+        };
+        session.send(ServerFrame::Gap { channel, from: gap.from, to: gap.to, reason }.encode());
+    }
+}
