@@ -60,6 +60,14 @@ impl Node {
         self.ready(PATIENCE).await;
     }
 
+    /// Starts it again, as a supervisor would, without waiting for anything:
+    /// while Redis is away it ends at once.
+    pub fn respawn(&mut self) {
+        self.process.kill();
+        self.options.listen = Some(self.address);
+        self.process = spawn(&self.folder, &self.options);
+    }
+
     /// Waits for `/readyz` to say so.
     pub async fn ready(&self, within: Duration) {
         let api = self.api();
@@ -132,6 +140,11 @@ impl Node {
     /// Waits for its end.
     pub async fn exit(&mut self, within: Duration) -> ExitStatus {
         self.process.wait(within).await
+    }
+
+    /// What every start has logged so far.
+    pub fn whole_log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("node.log")).unwrap_or_default()
     }
 
     /// What this start has logged so far.

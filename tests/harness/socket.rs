@@ -120,6 +120,12 @@ impl Dial {
 
     /// Connects, or says how that was refused.
     pub async fn try_connect(self) -> Result<Socket, Refused> {
+        let acknowledges = self.acknowledges;
+        Ok(Socket::over(self.open().await?, acknowledges))
+    }
+
+    /// Connects and leaves the reading to the caller.
+    pub async fn open(self) -> Result<WebSocketStream<TcpStream>, Refused> {
         let lost = |error: &dyn std::fmt::Display| Refused::Lost(error.to_string());
         let socket = TcpSocket::new_v4().map_err(|error| lost(&error))?;
         if let Some(bytes) = self.receive_buffer {
@@ -138,7 +144,7 @@ impl Dial {
         }
         let handshake = tokio_tungstenite::client_async(request, stream);
         match tokio::time::timeout(PATIENCE, handshake).await {
-            Ok(Ok((stream, _))) => Ok(Socket::over(stream, self.acknowledges)),
+            Ok(Ok((stream, _))) => Ok(stream),
             Ok(Err(Error::Http(response))) => Err(Refused::Status(response.status().as_u16(), response)),
             Ok(Err(error)) => Err(lost(&error)),
             Err(_) => Err(lost(&"no answer to the upgrade")),
