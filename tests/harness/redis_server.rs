@@ -166,7 +166,7 @@ impl RedisServer {
                     .query_async(&mut connection)
                     .await
                     .expect("TYPE is answered");
-                found.push((key, kind));
+                found.push((String::from_utf8_lossy(&key).into_owned(), kind));
             }
         }
         found.sort();
@@ -188,6 +188,7 @@ impl RedisServer {
             if !groups.groups.is_empty() {
                 let length = connection.xlen(&key).await.expect("XLEN is answered");
                 let pending = groups.groups.iter().map(|group| group.pending as u64).sum();
+                let key = String::from_utf8_lossy(&key).into_owned();
                 found.push(StreamState { key, length, pending });
             }
         }
@@ -222,6 +223,7 @@ async fn connect(url: &str) -> redis::RedisResult<MultiplexedConnection> {
     redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
-async fn all_keys(connection: &mut MultiplexedConnection) -> Vec<String> {
+/// Idempotency keys end in bytes that are no text.
+async fn all_keys(connection: &mut MultiplexedConnection) -> Vec<Vec<u8>> {
     redis::cmd("KEYS").arg("*").query_async(connection).await.expect("KEYS is answered")
 }
