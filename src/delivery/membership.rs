@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -22,7 +23,10 @@ pub(super) struct Membership {
     draining: AtomicBool,
     /// Set when this node removes itself: from then on nothing is a fencing.
     leaving: AtomicBool,
+    /// Rung when `fenced` was set.
     rejoin: Notify,
+    /// The id under which this node found itself fenced.
+    fenced: Mutex<Option<NodeId>>,
     reclaiming: AtomicBool,
     beats: Mutex<Beats>,
 }
@@ -43,6 +47,7 @@ impl Membership {
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             rejoin: Notify::new(),
+            fenced: Mutex::new(None),
             reclaiming: AtomicBool::new(false),
             beats,
         }
@@ -54,9 +59,14 @@ impl Membership {
 
     /// The node with that id found that it is fenced.
     pub(super) fn ask_to_rejoin(&self, node: NodeId) {
-        if self.node() == node && !self.leaving.load(Ordering::Acquire) {
-            self.rejoin.notify_one();
-        }
+        *self.fenced.lock().expect("no panic while held") = Some(node);
+        self.rejoin.notify_one();
+    }
+
+    /// Whether what was found fenced is still this node's id: reader and beat
+    /// may both find it, and one of them late.
+    fn is_fenced(&self) -> bool {
+        self.fenced.lock().expect("no panic while held").take() == Some(self.node())
     }
 
     /// Waits until this node has another id than `node`.
@@ -80,10 +90,16 @@ impl Membership {
         self.reclaiming.store(false, Ordering::Release);
     }
 
-    fn note(&self, succeeded: bool) {
+    /// Notes a beat. After a pause as long as a heartbeat lives the count
+    /// begins anew: a node that stood still must not take the others, who may
+    /// have stood still with it, for dead.
+    fn note(&self, succeeded: bool, heartbeat_ttl: Duration) {
         let mut beats = self.beats.lock().expect("no panic while held");
         if succeeded {
             let now = Instant::now();
+            if beats.last.is_some_and(|last| now - last >= heartbeat_ttl) {
+                beats.steady_since = None;
+            }
             beats.last = Some(now);
             beats.steady_since.get_or_insert(now);
         } else {
@@ -117,7 +133,7 @@ impl Delivery {
         loop {
             let fenced = tokio::select! {
                 () = stop.cancelled() => return,
-                () = membership.rejoin.notified() => true,
+                () = membership.rejoin.notified() => membership.is_fenced(),
                 () = tokio::time::sleep(options.heartbeat_interval) => {
                     match self.beat().await {
                         Ok(beat) => {
@@ -146,7 +162,7 @@ impl Delivery {
         let sent = Instant::now();
         let beat = store.beat(self.node(), &self.info()).await;
         let received = Instant::now();
-        membership.note(beat.as_ref().is_ok_and(|beat| !beat.fenced));
+        membership.note(beat.as_ref().is_ok_and(|beat| !beat.fenced), self.inner.options.heartbeat_ttl);
         metrics.ready.set(if self.unready_reason().is_none() { 1.0 } else { 0.0 });
         let beat = beat.map_err(|error| self.noted(error))?;
         clock.observe(sent, received, beat.now_us);
