@@ -1,13 +1,30 @@
-//! Reading request bodies, bounded.
+//! Reading request bodies, bounded in bytes and time.
+
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
+use tokio::time::timeout;
 use warp::http::StatusCode;
 
 use super::Problem;
 
+/// How long a body may take: senders are servers, and whoever needs longer for
+/// some megabytes has hung up or means no good.
+const BODY_WITHIN: Duration = Duration::from_secs(20);
+
 /// Reads a body of at most `bytes_max`.
 pub(super) async fn read<B: Buf>(
+    stream: impl Stream<Item = Result<B, warp::Error>>,
+    bytes_max: usize,
+) -> Result<Bytes, Problem> {
+    timeout(BODY_WITHIN, collect(stream, bytes_max)).await.unwrap_or_else(|_| {
+        let detail = format!("the request's body did not come within {} s", BODY_WITHIN.as_secs());
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail))
+    })
+}
+
+async fn collect<B: Buf>(
     stream: impl Stream<Item = Result<B, warp::Error>>,
     bytes_max: usize,
 ) -> Result<Bytes, Problem> {

@@ -35,6 +35,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -60,7 +61,7 @@ pub struct Options {
     pub ttl_max: Duration,
     /// Origins whose pages may open sessions with a cookie, besides the node's own.
     pub allowed_origins: Vec<String>,
-    /// Sessions at once.
+    /// Sessions at once, those included that have not said yet whose they are.
     pub connections_max: usize,
     /// Upgrades in one second.
     pub handshakes_per_second_max: NonZeroU32,
@@ -106,6 +107,8 @@ struct Inner {
     tasks: TaskTracker,
     draining: CancellationToken,
     handshakes: governor::DefaultDirectRateLimiter,
+    /// A place for each upgraded connection, whether it says who it is or not.
+    places: Arc<Semaphore>,
 }
 
 /// What an [`App`] is made of.
@@ -139,6 +142,7 @@ impl App {
             events: delivery.events(),
             session_options: Arc::new(session_options),
             handshakes: governor::RateLimiter::direct(quota),
+            places: Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS))),
             options,
             delivery,
             authenticator,

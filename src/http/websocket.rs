@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use warp::http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     UPGRADE,
@@ -37,7 +38,9 @@ impl App {
         let upgrade = upgrade.ok_or_else(not_an_upgrade)?;
         self.admit_handshake()?;
         let wish = Wish::read(headers, query);
-        let admission = self.admission(headers, &wish);
+        // Taken before the upgrade, or a wave of them would pass together.
+        let place = self.inner.places.clone().try_acquire_owned().ok();
+        let admission = self.admission(headers, &wish, place.is_some());
         let response = switching(&ws::accept_key(key), wish.subprotocol.clone());
         let app = self.clone();
         self.inner.tasks.spawn(async move {
@@ -46,7 +49,7 @@ impl App {
                 Err(error) => return tracing::debug!(%error, "an upgrade was not completed"),
             };
             if let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() {
-                app.begin(parts.io.into_inner(), parts.read_buf, wish, admission);
+                app.begin(parts.io.into_inner(), parts.read_buf, wish, admission, place);
             }
         });
         Ok(response)
@@ -74,9 +77,9 @@ impl App {
         Ok(())
     }
 
-    fn admission(&self, headers: &HeaderMap, wish: &Wish) -> Admission {
+    fn admission(&self, headers: &HeaderMap, wish: &Wish, has_place: bool) -> Admission {
         let Self { inner } = self;
-        let admission = if inner.delivery.sessions() >= inner.options.connections_max {
+        let admission = if !has_place {
             Admission::Refuse(
                 CloseCode::OVERLOADED,
                 "this node has all the connections it takes; try again".into(),
@@ -95,8 +98,15 @@ impl App {
         admission
     }
 
-    /// Starts the session of an upgraded connection.
-    fn begin(&self, stream: TcpStream, leftover: bytes::Bytes, wish: Wish, admission: Admission) {
+    /// Starts the session of an upgraded connection, which keeps its place.
+    fn begin(
+        &self,
+        stream: TcpStream,
+        leftover: bytes::Bytes,
+        wish: Wish,
+        admission: Admission,
+        place: Option<OwnedSemaphorePermit>,
+    ) {
         let inner = &self.inner;
         let dialect = wish.dialect;
         shrink_buffers(&stream, &inner.options);
@@ -115,7 +125,11 @@ impl App {
         let label = if dialect == Dialect::Plain { "plain" } else { "envelope" };
         inner.metrics.connects.with(label).increment(1);
         inner.wheel.add(&session);
-        inner.tasks.spawn(session.clone().run(leftover));
+        let run = session.clone().run(leftover);
+        inner.tasks.spawn(async move {
+            run.await;
+            drop(place);
+        });
         match admission {
             Admission::Refuse(code, reason) => session.close(code, &reason),
             Admission::Enter(identity) => {
