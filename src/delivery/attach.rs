@@ -19,8 +19,9 @@ use super::held::{Held, Live};
 use super::order::tell_gap;
 use super::{Delivery, Inner};
 
-/// How often a read that failed is tried again before the session is closed.
-const READ_TRIES: u32 = 5;
+/// How often a call that failed is tried again before the session is closed:
+/// some seconds in all, which a store that restarts may need.
+const TRIES_MAX: u32 = 8;
 
 /// A session about to be attached.
 #[derive(Debug, Clone)]
@@ -75,7 +76,13 @@ impl Delivery {
         }
         let mut pages = Vec::with_capacity(joins.len());
         for (held, join) in joins {
-            let page = self.inner.store.join(&join).await.map_err(|error| self.noted(error))?;
+            let mut tries = 0;
+            let page = loop {
+                match self.inner.store.join(&join).await {
+                    Ok(page) => break page,
+                    Err(error) => self.wait_out(error, &session, &mut tries).await?,
+                }
+            };
             pages.push((held, join.start, page));
         }
         self.greet(&session, &pages, heartbeat, limits);
@@ -156,25 +163,33 @@ impl Delivery {
                     Live::ReadOn => sent = page.head,
                 }
             }
-            page = self.read_on(held, &sent.map_or(Start::Oldest, Start::After)).await?;
+            let start = sent.map_or(Start::Oldest, Start::After);
+            let limit = self.inner.options.page_messages_max;
+            let mut tries = 0;
+            page = loop {
+                match self.inner.store.read(&held.channel, &start, limit).await {
+                    Ok(page) => break page,
+                    Err(error) => self.wait_out(error, session, &mut tries).await?,
+                }
+            };
         }
     }
 
-    /// Reads a page, trying again while the store is away for a moment.
-    async fn read_on(&self, held: &Held, start: &Start) -> Result<Page, store::Error> {
-        let Inner { store, options, .. } = &*self.inner;
-        let mut tries = 0;
-        loop {
-            match store.read(&held.channel, start, options.page_messages_max).await {
-                Ok(page) => return Ok(page),
-                Err(error) if error.is_transient() && tries < READ_TRIES => {
-                    self.noted(error);
-                    tries += 1;
-                    tokio::time::sleep(backoff(tries)).await;
-                }
-                Err(error) => return Err(self.noted(error)),
-            }
+    /// Waits before a call is tried again, if the store is away for a moment and
+    /// the session is there to wait for it; else hands the error back.
+    async fn wait_out(
+        &self,
+        error: store::Error,
+        session: &Session,
+        tries: &mut u32,
+    ) -> Result<(), store::Error> {
+        let error = self.noted(error);
+        if !error.is_transient() || *tries == TRIES_MAX || session.is_closing() {
+            return Err(error);
         }
+        *tries += 1;
+        tokio::time::sleep(backoff(*tries)).await;
+        Ok(())
     }
 
     /// Whether a session is attached, or about to be.
