@@ -201,24 +201,9 @@ impl Held {
         if stale { Live::AndFill } else { Live::Yes }
     }
 
-    /// Compares with the mailbox's head; `true` when the same or a later one
-    /// was not shown at the previous comparison either: a notification is lost.
+    /// See [`State::is_behind`].
     pub(super) fn is_behind(&self, head: Option<Position>) -> bool {
-        let mut state = self.state();
-        if !state.known || state.filling || head == state.last {
-            state.behind = None;
-            return false;
-        }
-        let seen_before = state.behind.take();
-        let still = match (seen_before, state.last) {
-            (Some(seen), Some(last)) => seen.epoch != last.epoch || last.seq < seen.seq,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        // A store that knows nothing of a channel we know has lost it.
-        state.behind = head.or(state.last);
-        let lost = head.is_none() && seen_before.is_some() && seen_before == state.last;
-        still || lost
+        self.state().is_behind(head)
     }
 
     /// When the message at `seq` was accepted, if it was shown a moment ago.

@@ -30,9 +30,15 @@ pub(super) struct State {
     /// The latest message that came before `known`: whoever goes live first
     /// must have read it.
     pub(super) early: Option<Position>,
-    /// The head that the previous comparison saw and that was not shown then.
-    pub(super) behind: Option<Position>,
+    /// What the previous comparison saw, when it saw a difference.
+    pub(super) compared: Option<Compared>,
     pub(super) accepted: VecDeque<(u64, u64)>,
+}
+
+/// A mailbox's head, and what was shown when it was compared with it.
+pub(super) struct Compared {
+    head: Option<Position>,
+    last: Option<Position>,
 }
 
 pub(super) struct Subscriber {
@@ -65,6 +71,27 @@ impl Touched {
 impl State {
     pub(super) fn sessions(&self) -> u32 {
         u32::try_from(self.subscribers.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Compares with the mailbox's head; `true` when a notification is lost, or
+    /// the mailbox lost what was shown. One comparison proves neither: messages
+    /// come while heads are read. What the previous one saw does.
+    pub(super) fn is_behind(&mut self, head: Option<Position>) -> bool {
+        if !self.known || self.filling || head == self.last {
+            self.compared = None;
+            return false;
+        }
+        let last = self.last;
+        let Some(before) = self.compared.replace(Compared { head, last }) else { return false };
+        // Was there at the previous comparison, and is not shown yet.
+        let owed = before
+            .head
+            .is_some_and(|head| last.is_none_or(|last| last.epoch != head.epoch || last.seq < head.seq));
+        // Was shown at the previous comparison, and is not there any more.
+        let lost = before
+            .last
+            .is_some_and(|shown| head.is_none_or(|head| head.epoch == shown.epoch && head.seq < shown.seq));
+        owed || lost
     }
 
     pub(super) fn misplaced(&mut self) -> Accepted {
@@ -193,5 +220,47 @@ pub(super) fn tell_gap(session: &Arc<Session>, channel: &Channel, gap: &Gap) {
             GapReason::Reset => "reset",
         };
         session.send(ServerFrame::Gap { channel, from: gap.from, to: gap.to, reason }.encode());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Epoch;
+
+    fn at(seq: u64) -> Option<Position> {
+        Some(Position::new(Epoch::from_bits(1), seq))
+    }
+
+    fn shown(seq: u64) -> State {
+        State { known: true, last: at(seq), ..State::default() }
+    }
+
+    #[test]
+    fn a_mailbox_that_stays_ahead_is_behind_at_the_second_comparison() {
+        let mut state = shown(5);
+        assert!(!state.is_behind(at(6)));
+        state.last = at(6);
+        assert!(!state.is_behind(at(7)), "what the first comparison missed came meanwhile");
+        assert!(state.is_behind(at(9)));
+    }
+
+    #[test]
+    fn a_mailbox_that_lost_what_was_shown_is_noticed_though_nothing_new_comes() {
+        let mut state = shown(10);
+        assert!(!state.is_behind(at(5)), "heads that were read before a message came look like this");
+        assert!(state.is_behind(at(5)));
+        let mut state = shown(10);
+        assert!(!state.is_behind(None));
+        assert!(state.is_behind(None));
+    }
+
+    #[test]
+    fn a_busy_channel_whose_heads_are_always_read_too_early_is_not_behind() {
+        let mut state = shown(10);
+        for n in 10..20 {
+            state.last = at(n);
+            assert!(!state.is_behind(at(n - 1)), "{n}");
+        }
     }
 }
