@@ -18,11 +18,13 @@ struct Clients {
 
 impl Clients {
     async fn of(node: &Node) -> Self {
-        Self {
+        let clients = Self {
             phone: Device::connect(node.envelope("ann").device("phone").acknowledging()).await,
             plain: node.plain("ann").device("tv").connect().await,
             nameless: node.plain("ann").connect().await,
-        }
+        };
+        node.api().wait_sessions("ann", 3).await;
+        clients
     }
 
     /// All of them got `0..count`, each once and in order, and nothing else.
@@ -43,7 +45,9 @@ impl Clients {
 async fn listed(api: &Api) -> Vec<String> {
     let answer = api.get("/v1/nodes").await.expect(200);
     let nodes = answer["nodes"].as_array().expect("a list");
-    nodes.iter().map(|node| node["id"].as_str().expect("an id").to_owned()).collect()
+    let mut ids: Vec<_> = nodes.iter().map(|node| node["id"].as_str().expect("an id").to_owned()).collect();
+    ids.sort();
+    ids
 }
 
 /// The node on `address` is listed under another id than `old`, and only so.

@@ -16,6 +16,7 @@ async fn entries_that_vanish_from_a_node_stream_are_found_in_the_mailbox_within_
     let phone = Device::connect(cluster.nodes[1].envelope("ann").device("phone")).await;
     let plain = cluster.nodes[1].plain("ann").connect().await;
     let pusher = cluster.nodes[0].api();
+    pusher.wait_sessions("ann", 2).await;
     push_numbers(&pusher, 0..2).await;
     phone.wait_messages(2).await;
 

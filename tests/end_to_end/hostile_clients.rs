@@ -28,6 +28,7 @@ async fn half_open_sockets_are_found_by_their_missing_pongs() {
             .await;
     let healthy = cluster.nodes[0].plain("ann").device("desk").connect().await;
     let pusher = cluster.nodes[1].api();
+    pusher.wait_sessions("ann", 3).await;
     pusher.push_to("ann", 0).await;
     plain.wait_texts(1).await;
     envelope.wait_messages(1).await;
