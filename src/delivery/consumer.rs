@@ -123,6 +123,8 @@ impl Delivery {
         }
         let Some(held) = inner.registry.get(&message.channel) else {
             // Its sessions have left; the mailbox owes it, wherever they are now.
+            // If the directory does not know yet, it is told.
+            inner.directory.changed(&message.channel, inner.options.linger);
             if ephemeral && message.accountable {
                 inner.cursors.ephemeral(&message.channel, false);
             }
