@@ -75,7 +75,13 @@ impl Delivery {
         }
         let mut pages = Vec::with_capacity(joins.len());
         for (held, join) in joins {
-            let page = self.inner.store.join(&join).await.map_err(|error| self.noted(error))?;
+            let page = self.join(&join).await;
+            if !registry.is_attached(session.id()) {
+                // It left while the entry was being written, which must not
+                // outlive what was done about that.
+                self.inner.directory.changed(&join.channel, self.inner.options.linger);
+            }
+            let page = page?;
             pages.push((held, join.start, page));
         }
         self.greet(&session, &pages, heartbeat, limits);

@@ -58,7 +58,8 @@ impl Held {
     /// the lock, so that the count it registers and its order agree.
     pub(super) fn add<T>(&self, session: &Arc<Session>, register: impl FnOnce(u32) -> T) -> T {
         let mut state = self.state();
-        state.subscribers.push(Subscriber { session: session.clone(), sent: None, live: false });
+        let read_in = state.epoch();
+        state.subscribers.push(Subscriber { session: session.clone(), sent: None, live: false, read_in });
         register(state.sessions())
     }
 
@@ -98,7 +99,7 @@ impl Held {
             return Accepted::Shown(state.show_ephemeral(message, token, touched));
         };
         if !state.known {
-            state.early = Some(position);
+            state.note_early(position);
             return Accepted::Early;
         }
         match state.last {
@@ -121,7 +122,12 @@ impl Held {
     /// Whether a hole is open that nobody fills yet; the caller then must.
     pub(super) fn begin_fill(&self, force: bool) -> Option<Start> {
         let mut state = self.state();
-        if state.filling || !state.known || (!force && state.ahead.is_empty() && !state.misplaced) {
+        if state.filling {
+            // What it has read may be older than the reason to read.
+            state.misplaced |= force;
+            return None;
+        }
+        if !state.known || (!force && state.ahead.is_empty() && !state.misplaced) {
             return None;
         }
         state.filling = true;
@@ -183,17 +189,21 @@ impl Held {
             state.known = true;
             state.last = sent;
         }
-        let caught_up = match (state.last, sent) {
-            (Some(last), Some(sent)) if last.epoch == sent.epoch => sent.seq >= last.seq,
-            _ => true,
-        };
-        let stale = state.last.map(|last| last.epoch) != sent.map(|sent| sent.epoch) && state.last.is_some();
+        let (last, epoch) = (state.last, state.epoch());
         let Some(subscriber) =
             state.subscribers.iter_mut().find(|subscriber| subscriber.session.id() == session)
         else {
             return Live::Gone;
         };
+        let (caught_up, stale) = match (last, sent) {
+            (Some(last), Some(sent)) if last.epoch == sent.epoch => (sent.seq >= last.seq, false),
+            (None, None) => (true, false),
+            // Epochs do not say which is later. A page that was read when the
+            // channel was in this epoch already is; else it has to be read again.
+            _ => (subscriber.read_in == epoch, true),
+        };
         if !caught_up {
+            subscriber.read_in = epoch;
             return Live::ReadOn;
         }
         subscriber.sent = sent;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::protocol::frame::{Dialect, Outgoing, ServerFrame};
-use crate::protocol::{Channel, Position};
+use crate::protocol::{Channel, Epoch, Position};
 use crate::session::{Queued, Session, Token};
 use crate::store::{Gap, GapReason, Start};
 
@@ -41,6 +41,8 @@ pub(super) struct Subscriber {
     pub(super) sent: Option<Position>,
     /// False while it is still reading the mailbox by itself.
     pub(super) live: bool,
+    /// The channel's epoch when it began its latest read.
+    pub(super) read_in: Option<Epoch>,
 }
 
 /// Sessions that have frames to flush, once the lock is released.
@@ -65,6 +67,22 @@ impl Touched {
 impl State {
     pub(super) fn sessions(&self) -> u32 {
         u32::try_from(self.subscribers.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The epoch of what was shown last.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        self.last.map(|last| last.epoch)
+    }
+
+    /// A message came that the first session has to read by itself.
+    pub(super) fn note_early(&mut self, position: Position) {
+        let seq = match self.early {
+            None => position.seq,
+            Some(early) if early.epoch == position.epoch => early.seq.max(position.seq),
+            // Which epoch is later nobody knows: no page read before shows both.
+            Some(_) => u64::MAX,
+        };
+        self.early = Some(Position::new(position.epoch, seq));
     }
 
     pub(super) fn misplaced(&mut self) -> Accepted {
