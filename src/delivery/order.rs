@@ -41,6 +41,9 @@ pub(super) struct Subscriber {
     pub(super) sent: Option<Position>,
     /// False while it is still reading the mailbox by itself.
     pub(super) live: bool,
+    /// The store's time when it came: what is ephemeral and older is not meant
+    /// for it, and its device may have had it on another node.
+    pub(super) since_us: u64,
 }
 
 /// Sessions that have frames to flush, once the lock is released.
@@ -82,8 +85,10 @@ impl State {
         token: &Token,
         touched: &mut Touched,
     ) -> usize {
+        let accepted_at_us = message.message().accepted_at_us;
         let mut shown = 0;
-        for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.live) {
+        let present = |subscriber: &&Subscriber| subscriber.live && subscriber.since_us <= accepted_at_us;
+        for subscriber in self.subscribers.iter().filter(present) {
             touched.queue(&subscriber.session, message, Some(token));
             shown += 1;
         }
