@@ -69,18 +69,26 @@ struct Drain {
     deadline: Duration,
 }
 
-/// Runs a node until `shutdown` drains it, and drains it.
+/// Opens the store that a configuration names.
 ///
 /// # Errors
-/// When it cannot start.
-pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
+/// When it cannot be reached, or is set up so that it could not keep messages.
+pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, store::OpenError> {
     let location = match &config.redis {
         None => store::Location::Memory,
         Some(url) => {
             store::Location::Redis { url: url.expose().to_owned(), prefix: config.redis_prefix.clone() }
         }
     };
-    let store = store::open(location, config.limits()).await?;
+    store::open(location, config.limits()).await
+}
+
+/// Runs a node until `shutdown` drains it, and drains it.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
+    let store = open_store(&config).await?;
     let node = Node::start(&config, store).await?;
     shutdown.draining().cancelled().await;
     node.stop().await;

@@ -1,5 +1,5 @@
 //! The settings of a node as flags: one for each entry of the configuration's
-//! table.
+//! table, or for those that say where the store is.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,6 +25,20 @@ impl Flags {
             open_files,
         }
     }
+}
+
+/// The flags that say where the store is, as [`Flags`] has them.
+#[derive(Debug, Default)]
+pub(super) struct StoreFlags(Flags);
+
+impl StoreFlags {
+    pub(super) fn inputs(self, environment: &Environment) -> Inputs {
+        self.0.inputs(environment, None)
+    }
+}
+
+fn says_where_the_store_is(setting: &Setting) -> bool {
+    setting.key.starts_with("redis")
 }
 
 fn help(setting: &Setting) -> String {
@@ -57,44 +71,59 @@ fn file_flag(setting: &Setting) -> Arg {
         .hide_short_help(true)
 }
 
-impl Args for Flags {
-    fn augment_args(command: Command) -> Command {
-        let file = Arg::new("config")
-            .long("config")
-            .value_name("FILE")
-            .value_parser(value_parser!(PathBuf))
-            .help("A TOML file of settings; variables and flags override it [variable POSTRIDER_CONFIG]");
-        config::settings().iter().fold(command.arg(file), |command, setting| {
-            let command = command.arg(flag(setting));
-            if setting.secret { command.arg(file_flag(setting)) } else { command }
-        })
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
+fn augment(command: Command, wanted: fn(&Setting) -> bool) -> Command {
+    let file = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("A TOML file of settings; variables and flags override it [variable POSTRIDER_CONFIG]");
+    config::settings().iter().filter(|setting| wanted(setting)).fold(command.arg(file), |command, setting| {
+        let command = command.arg(flag(setting));
+        if setting.secret { command.arg(file_flag(setting)) } else { command }
+    })
 }
 
-impl FromArgMatches for Flags {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let mut flags = Self { config_file: matches.get_one("config").cloned(), ..Self::default() };
-        for setting in config::settings() {
-            let mut take = |key: String| {
-                if let Some(values) = matches.get_many::<String>(&key) {
-                    let values: Vec<&str> = values.map(String::as_str).collect();
-                    flags.values.insert(key, values.join(","));
-                }
-            };
-            take(setting.key.to_owned());
-            if setting.secret {
-                take(format!("{}_file", setting.key));
+fn read(matches: &ArgMatches, wanted: fn(&Setting) -> bool) -> Flags {
+    let mut flags = Flags { config_file: matches.get_one("config").cloned(), ..Flags::default() };
+    for setting in config::settings().iter().filter(|setting| wanted(setting)) {
+        let mut take = |key: String| {
+            if let Some(values) = matches.get_many::<String>(&key) {
+                let values: Vec<&str> = values.map(String::as_str).collect();
+                flags.values.insert(key, values.join(","));
+            }
+        };
+        take(setting.key.to_owned());
+        if setting.secret {
+            take(format!("{}_file", setting.key));
+        }
+    }
+    flags
+}
+
+macro_rules! flags {
+    ($type:ty, $wanted:expr, $make:expr) => {
+        impl Args for $type {
+            fn augment_args(command: Command) -> Command {
+                augment(command, $wanted)
+            }
+
+            fn augment_args_for_update(command: Command) -> Command {
+                Self::augment_args(command)
             }
         }
-        Ok(flags)
-    }
 
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
+        impl FromArgMatches for $type {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+                Ok($make(read(matches, $wanted)))
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+                *self = Self::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+    };
 }
+
+flags!(Flags, |_| true, std::convert::identity);
+flags!(StoreFlags, says_where_the_store_is, StoreFlags);

@@ -3,17 +3,19 @@
 //! | exit code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | failed: the server refused, or the node could not run; the message says what to do |
+//! | 1 | failed: the server refused, the node could not run, or the ledger does not add up; the message says what to do |
 //! | 2 | the command was not understood |
 //! | 64 | the configuration was refused |
 //! | 69 | no server was reached |
 //! | 128 + n | a second signal n ended the node at once |
 //!
-//! The client commands know only the public API: HTTP and WebSocket. Results go
+//! The client commands know only the public API: HTTP and WebSocket; `audit`
+//! alone reads the store, since a proof should not trust a node. Results go
 //! to stdout, everything else to stderr. A reader that closes the pipe ends a
 //! command quietly.
 
 mod api;
+mod audit;
 #[cfg(target_os = "linux")]
 mod bench;
 #[cfg(not(target_os = "linux"))]
@@ -92,6 +94,7 @@ enum Command {
     Nodes(nodes::Nodes),
     Health(health::Health),
     Bench(Box<bench::Bench>),
+    Audit(audit::Audit),
 }
 
 /// Which node a client command talks to.
@@ -142,6 +145,7 @@ pub fn run(line: impl IntoIterator<Item = OsString>, environment: &Environment) 
         Command::Nodes(nodes) => output::exit_of(|| block_on(nodes.run(environment))),
         Command::Health(health) => output::exit_of(|| block_on(health.run(environment))),
         Command::Bench(bench) => output::exit_of(|| bench.run(environment)),
+        Command::Audit(audit) => audit.run(environment),
     };
     exit.code().into()
 }

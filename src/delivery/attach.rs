@@ -19,8 +19,6 @@ use super::held::{Held, Live};
 use super::order::tell_gap;
 use super::{Delivery, Inner};
 
-/// Frames queued between two looks at the outbox.
-const REPLAY_STEP: usize = 32;
 /// How often a read that failed is tried again before the session is closed.
 const READ_TRIES: u32 = 5;
 
@@ -138,13 +136,11 @@ impl Delivery {
                 tell_gap(session, &held.channel, gap);
             }
             let mut sent = begin(&page);
-            for (count, message) in page.messages.into_iter().enumerate() {
+            for message in page.messages {
                 sent = message.position.or(sent);
-                let _ = session.queue(&Arc::new(Outgoing::new(message)), None);
-                if count % REPLAY_STEP == REPLAY_STEP - 1 {
-                    session.flush();
-                    session.room().await;
-                }
+                let outgoing = Arc::new(Outgoing::new(message));
+                session.room_for(&outgoing).await;
+                let _ = session.queue(&outgoing, None);
             }
             session.flush();
             session.room().await;

@@ -77,7 +77,10 @@ impl Events for SessionEvents {
 
     fn closed(&self, session: &Arc<Session>, ending: Ending) {
         self.delivery.inner.metrics.closes.with(ending.label()).increment(1);
-        self.delivery.detach(session);
+        // Not here: whoever writes may hold the lock of the channel that the
+        // session has to be taken out of.
+        let (delivery, session) = (self.delivery.clone(), session.clone());
+        self.delivery.inner.tasks.spawn(async move { delivery.detach(&session) });
     }
 }
 

@@ -48,6 +48,8 @@ mod push;
 mod reclaim;
 mod registry;
 mod router;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

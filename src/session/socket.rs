@@ -135,33 +135,41 @@ impl Session {
     /// Sends a finished frame that is no message: `hello`, `gap`, `drain` and
     /// the like. It counts towards the outbox's limits as messages do.
     pub fn send(self: &Arc<Self>, frame: Bytes) {
-        if self.push(frame.len(), |_| Item::Control(frame)) == Queued::First {
+        if self.push(frame.len(), |_| Item::Control(frame.clone())) == Queued::First {
             self.flush();
         }
     }
 
-    fn push(self: &Arc<Self>, len: usize, item: impl FnOnce(&State) -> Item) -> Queued {
-        let queued = {
-            let mut state = self.lock();
-            if state.phase != Phase::Open {
-                return Queued::Closed;
-            }
-            if state.fits(len, &self.options) {
-                let first = state.outbox.is_empty() && !state.flushing;
-                let item = item(&state);
-                state.outbox.push(item);
-                if !first {
-                    self.gauge(&mut state);
-                }
-                Some(if first { Queued::First } else { Queued::Already })
-            } else {
-                None
-            }
-        };
-        queued.unwrap_or_else(|| {
-            self.close_with(CloseCode::SLOW, "read faster, or resume: nothing is lost", true);
-            Queued::Closed
-        })
+    fn push(self: &Arc<Self>, len: usize, item: impl Fn(&State) -> Item) -> Queued {
+        self.try_push(len, &item)
+            .or_else(|| {
+                // A batch may be longer than an outbox: only a socket that does
+                // not take it is slow.
+                self.flush();
+                self.try_push(len, &item)
+            })
+            .unwrap_or_else(|| {
+                self.close_with(CloseCode::SLOW, "read faster, or resume: nothing is lost", true);
+                Queued::Closed
+            })
+    }
+
+    /// Queues a frame; none when it does not fit.
+    fn try_push(&self, len: usize, item: impl Fn(&State) -> Item) -> Option<Queued> {
+        let mut state = self.lock();
+        if state.phase != Phase::Open {
+            return Some(Queued::Closed);
+        }
+        if !state.fits(len, &self.options) {
+            return None;
+        }
+        let first = state.outbox.is_empty() && !state.flushing;
+        let item = item(&state);
+        state.outbox.push(item);
+        if !first {
+            self.gauge(&mut state);
+        }
+        Some(if first { Queued::First } else { Queued::Already })
     }
 
     /// Writes as much as the socket takes now. Harmless when somebody else is
@@ -205,14 +213,34 @@ impl Session {
         self.flush();
     }
 
-    /// Resolves when the outbox is at most half full, or the session is closing:
-    /// what paces a replay.
+    /// Resolves when the outbox is at most half full, or the session is closing.
     pub async fn room(&self) {
+        self.until(|state| state.has_room(&self.options)).await;
+    }
+
+    /// Resolves when the outbox is at most half full and takes this message as
+    /// well, or the session is closing: what paces a replay. Writes what waits,
+    /// so that nothing but the socket can keep it waiting.
+    pub async fn room_for(self: &Arc<Self>, outgoing: &Outgoing) {
+        let len = outgoing.frame(self.dialect).len();
+        let ready = |state: &State| state.has_room_for(len, &self.options);
+        let at_once = ready(&self.lock());
+        if !at_once {
+            self.flush();
+            self.until(ready).await;
+        }
+    }
+
+    async fn until(&self, ready: impl Fn(&State) -> bool) {
         loop {
             let mut notified = std::pin::pin!(self.room.notified());
             notified.as_mut().enable();
-            if self.lock().has_room(&self.options) {
-                return;
+            {
+                let mut state = self.lock();
+                if ready(&state) {
+                    return;
+                }
+                state.room_wanted = true;
             }
             notified.await;
         }

@@ -34,7 +34,7 @@ pub(super) struct After {
     pub(super) waker: Option<Waker>,
     /// When the wheel should ask again, if that is earlier than it would.
     pub(super) wheel: Option<Instant>,
-    /// The outbox has room again, or never will.
+    /// The outbox has shrunk, or takes nothing ever again.
     pub(super) room: bool,
     /// The session is over and nobody is reporting: say so.
     pub(super) closed: Option<Ending>,
@@ -72,6 +72,8 @@ pub(super) struct State {
     pub(super) flushing: bool,
     /// The task waits for the socket to become writable.
     pub(super) blocked: bool,
+    /// Somebody waits for the outbox to shrink.
+    pub(super) room_wanted: bool,
     /// Since when the socket has taken no byte.
     pub(super) stalled_since: Option<Instant>,
     /// Since when the outbox has not been empty after a write.
@@ -104,6 +106,7 @@ impl State {
             impatient: false,
             flushing: false,
             blocked: false,
+            room_wanted: false,
             stalled_since: None,
             behind_since: None,
             tokens_returned: false,
@@ -130,6 +133,11 @@ impl State {
                 && self.outbox.bytes() <= options.outbox_bytes_max / 2)
     }
 
+    /// Whether there is room and a frame of `len` bytes fits into it.
+    pub(super) fn has_room_for(&self, len: usize, options: &Options) -> bool {
+        self.phase != Phase::Open || (self.has_room(options) && self.fits(len, options))
+    }
+
     /// The next Ping, numbered.
     pub(super) fn next_ping(&mut self) -> bytes::Bytes {
         self.pings += 1;
@@ -143,7 +151,6 @@ impl State {
             self.caught_up();
             return self.stop(after);
         }
-        let had_room = self.has_room(options);
         let (mut close_written, confirm) = (false, &mut self.confirm);
         let wrote = self.outbox.write(wire, |item| match item {
             Item::Message(outgoing, token) => {
@@ -160,7 +167,7 @@ impl State {
         match wrote {
             Ok(Progress::Wrote(_)) => {
                 self.stalled_since = None;
-                after.room |= !had_room && self.has_room(options);
+                after.room |= std::mem::take(&mut self.room_wanted);
                 if close_written {
                     self.close_written(wire, after);
                 }

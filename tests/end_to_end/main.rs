@@ -8,21 +8,31 @@
 mod harness;
 
 mod tools;
+mod traces;
 
+mod audit;
 mod auth;
 mod command_line;
 mod dashboards;
 mod drain;
 mod errors;
+mod fencing;
+mod healing;
+mod hostile_clients;
 mod idempotency;
+mod inheritance;
 mod mailbox;
 mod memory;
 mod metrics_page;
 mod network;
 mod node_ws_client;
 mod order;
+mod pacing;
 mod prometheus_live;
 mod redis_away;
+mod redis_memory;
+mod redis_reset;
+mod redis_restarts;
 mod resume;
 mod routing;
 mod slow;

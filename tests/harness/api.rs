@@ -112,6 +112,14 @@ impl Api {
         .await;
     }
 
+    /// The value of one series of `/metrics`, such as `postrider_reclaims_total`.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let page = self.get("/metrics").await.text;
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("{series} is not on the page"));
+        value.parse().expect("a number")
+    }
+
     /// Deletes a path.
     pub async fn delete(&self, path: &str) -> Answer {
         self.send(Method::DELETE, path, &[], None).await.expect("the node answers")

@@ -92,6 +92,11 @@ impl Node {
         &self.id
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Its REST interface.
     pub fn api(&self) -> Api {
         Api::new(&self.url())

@@ -153,6 +153,11 @@ impl RedisServer {
         self.process.wait(PATIENCE).await
     }
 
+    /// Where it keeps its files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// A connection for looking behind the scenes.
     pub async fn connection(&self) -> MultiplexedConnection {
         connect(&self.url()).await.expect("redis-server takes connections")

@@ -84,7 +84,7 @@ pub(super) fn figures(setup: &Setup, cluster: &Cluster, measured: &Measured) -> 
         Workload::Idle => idling(setup, cluster, measured, &mut figures),
         _ => pushing(setup, cluster, measured, &mut figures),
     }
-    if matches!(setup.workload, Workload::Connect | Workload::Idle) || setup.idle > 0 {
+    if matches!(setup.workload, Workload::Connect | Workload::Idle) {
         weight(setup, cluster, measured, &mut figures);
     } else {
         for (at, watched) in cluster.watched.iter().enumerate().take(NODES_SHOWN) {
@@ -180,10 +180,9 @@ fn idling(setup: &Setup, cluster: &Cluster, measured: &Measured, figures: &mut F
     }
 }
 
-/// What connections weigh, where nodes hold nothing but connections.
+/// What connections weigh, on nodes that do nothing but hold them.
 fn weight(setup: &Setup, cluster: &Cluster, measured: &Measured, figures: &mut Figures) {
-    let own = if setup.workload.pushes() { 0 } else { setup.sockets };
-    let each = (own + setup.idle) as f64 / cluster.nodes.len() as f64;
+    let each = (setup.sockets + setup.idle) as f64 / cluster.nodes.len() as f64;
     for (at, watched) in cluster.watched.iter().enumerate() {
         let (before, after) = (measured.fresh.watched[at].rss_bytes, measured.settled.watched[at].rss_bytes);
         let number = if watched.name.starts_with("node") { each } else { each * cluster.nodes.len() as f64 };

@@ -63,8 +63,9 @@ pub(super) struct Timing {
 }
 
 impl Timing {
+    /// From now on; what an earlier window saw is forgotten.
     pub(super) fn open_window(&mut self, now_ns: u64) {
-        self.window = Some((now_ns, u64::MAX));
+        *self = Self { window: Some((now_ns, u64::MAX)), ..Self::default() };
     }
 
     pub(super) fn close_window(&mut self, now_ns: u64) {
@@ -108,6 +109,7 @@ mod tests {
     #[test]
     fn latency_belongs_to_when_a_message_was_due_and_throughput_to_when_it_came() {
         let mut timing = Timing::default();
+        timing.open_window(0);
         timing.delivered(1, 2);
         timing.open_window(10);
         timing.delivered(9, 11);

@@ -1,0 +1,92 @@
+//! Delivery over the embedded store: what cannot be seen from outside.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use super::order::Touched;
+use super::*;
+use crate::protocol::frame::{Dialect, HelloLimits, Outgoing};
+use crate::protocol::{Channel, Epoch, Message, MessageId, Position, SessionId};
+use crate::session::pipe::{Client, pipe};
+use crate::session::{self, Hold, Identity, Run, Session, Token};
+use crate::store::{Limits, Start, memory};
+
+async fn start() -> Delivery {
+    let info = NodeInfo {
+        address: String::new(),
+        version: String::new(),
+        started_at_ms: 0,
+        sessions: 0,
+        draining: false,
+    };
+    let store = Arc::new(memory::Store::new(Limits::default()));
+    let (metrics, tasks, stop) = (Metrics::new("0", "memory"), TaskTracker::new(), CancellationToken::new());
+    Delivery::start(Options::default(), store, info, metrics, tasks, stop).await.expect("starts")
+}
+
+fn alice() -> Channel {
+    Channel::user("alice").expect("valid")
+}
+
+fn message(seq: u64) -> Arc<Outgoing> {
+    Arc::new(Outgoing::new(Message {
+        id: MessageId::generate(),
+        channel: alice(),
+        position: Some(Position::new(Epoch::from_bits(1), seq)),
+        accepted_at_us: 0,
+        expires_at_ms: u64::MAX,
+        data: Bytes::from_static(b"1"),
+        trace: None,
+        accountable: false,
+    }))
+}
+
+/// A session of alice's that is attached, its run and its client.
+async fn attach(delivery: &Delivery, options: session::Options) -> (Arc<Session>, Run, Client) {
+    let (near, far) = pipe(1 << 16);
+    let (events, metrics) = (delivery.events(), Metrics::new("0", "memory"));
+    let options = Arc::new(options);
+    let session =
+        Session::new(SessionId::generate(), Dialect::Plain, Box::new(near), options, events, &metrics);
+    let run = session.clone().run(Bytes::new());
+    session.identify(Identity { user: alice(), device: None });
+    let opening = Opening {
+        session: session.clone(),
+        subscriptions: vec![(alice(), Start::Now)],
+        heartbeat: Duration::from_secs(25),
+        limits: HelloLimits { frame_bytes_max: 1, outbox_messages_max: 1, outbox_bytes_max: 1 },
+    };
+    delivery.open(opening).await.expect("opens");
+    (session, run, Client::new(far))
+}
+
+/// Ends a session's run when it is dropped, as a task on another thread may
+/// at any time.
+struct EndsRun(Mutex<Option<Run>>);
+
+impl Hold for EndsRun {}
+
+impl Drop for EndsRun {
+    fn drop(&mut self) {
+        drop(self.0.lock().expect("no panic while held").take());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_ends_while_its_channel_is_locked_waits_for_nobody() {
+    let delivery = start().await;
+    let options = session::Options { outbox_messages_max: 1, ..session::Options::default() };
+    let (session, run, _client) = attach(&delivery, options).await;
+    let held = delivery.inner.registry.get(&alice()).expect("held");
+    let (mut touched, token): (_, Token) = (Touched::default(), Arc::new(EndsRun(Mutex::new(Some(run)))));
+    held.accept(&message(1), &token, &mut touched, 8);
+    drop(token);
+    // The outbox is full: the first is written under the lock, and the run ends meanwhile.
+    let token: Token = Arc::new(EndsRun(Mutex::new(None)));
+    held.accept(&message(2), &token, &mut touched, 8);
+    while delivery.is_attached(session.id()) {
+        tokio::task::yield_now().await;
+    }
+    assert!(held.sessions().is_empty());
+}

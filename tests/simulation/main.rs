@@ -1,0 +1,124 @@
+//! Many nodes that share a store in one process, under a clock that only they
+//! move, while everything goes wrong that can.
+//!
+//! Each run follows from a seed: nodes die, freeze, drain and lose the store;
+//! notifications are lost, delayed and repeated; calls fail before or after
+//! they took effect; the store restarts, older or empty; clients lose their
+//! connections and come back elsewhere. Afterwards everything heals, and a
+//! model compares what was accepted with what every client got.
+//!
+//! `SIM_SEEDS=5000 cargo test --release --test simulation` runs more seeds,
+//! `SIM_SEED=17` that one, with its schedule.
+
+mod check;
+mod client;
+mod faults;
+mod model;
+mod node;
+mod plan;
+mod sender;
+mod store;
+mod world;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use plan::Plan;
+use world::{Outcome, World};
+
+/// Seeds of a normal run, beside one that is new each time.
+const FIXED_SEEDS: u64 = 40;
+/// A run that takes longer is one that turns in a circle.
+const RUN_MAX: Duration = Duration::from_secs(60);
+
+fn run(seed: u64) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime needs nothing");
+    runtime.block_on(async { World::new(Plan::of(seed)).run().await })
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Says what went wrong with a seed.
+fn report(seed: u64, outcome: &Outcome) -> String {
+    let plan = Plan::of(seed);
+    format!(
+        "seed {seed} ({:?}, {} nodes, {:.1} s simulated): {}\n{}\n\n{}\n\n{:#?}",
+        plan.flavour,
+        plan.nodes,
+        outcome.simulated.as_secs_f64(),
+        outcome.counts,
+        outcome.log.join("\n"),
+        outcome.violations.join("\n"),
+        plan.rates,
+    )
+}
+
+/// Runs seeds on all cores; returns the reports of those that failed.
+fn run_all(seeds: Vec<u64>) -> Vec<String> {
+    let seeds = Arc::new(seeds);
+    let next = Arc::new(AtomicU64::new(0));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(seeds.len());
+    let (results, reports) = mpsc::channel();
+    for _ in 0..threads {
+        let (seeds, next, results) = (seeds.clone(), next.clone(), results.clone());
+        std::thread::spawn(move || {
+            while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                let outcome = std::panic::catch_unwind(|| run(*seed));
+                let failed = match outcome {
+                    Ok(outcome) if outcome.violations.is_empty() => None,
+                    Ok(outcome) => Some(report(*seed, &outcome)),
+                    Err(_) => Some(format!("seed {seed} panicked")),
+                };
+                if results.send((*seed, failed)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(results);
+    let mut failures = Vec::new();
+    let mut left = seeds.to_vec();
+    loop {
+        match reports.recv_timeout(RUN_MAX) {
+            Ok((seed, failed)) => {
+                left.retain(|other| *other != seed);
+                failures.extend(failed);
+            }
+            Err(RecvTimeoutError::Disconnected) => return failures,
+            Err(RecvTimeoutError::Timeout) => {
+                failures
+                    .push(format!("a run does not end; of these: {:?}", &left[..threads.min(left.len())]));
+                return failures;
+            }
+        }
+    }
+}
+
+fn assert_clean(seeds: Vec<u64>) {
+    let count = seeds.len();
+    let failures = run_all(seeds);
+    let shown: Vec<_> = failures.iter().take(5).cloned().collect();
+    assert!(failures.is_empty(), "{} of {count} runs failed\n\n{}", failures.len(), shown.join("\n\n"));
+}
+
+#[test]
+fn nothing_accepted_is_lost_and_everything_heals() {
+    if let Some(seed) = number("SIM_SEED") {
+        let outcome = run(seed);
+        println!("{}", report(seed, &outcome));
+        assert!(outcome.violations.is_empty());
+        return;
+    }
+    let fresh: u64 = rand::random();
+    let more = number("SIM_SEEDS").unwrap_or(0);
+    println!("seeds 0 to {}, {fresh}, and {more} from {fresh} on", FIXED_SEEDS - 1);
+    assert_clean((0..FIXED_SEEDS).chain((0..=more).map(|step| fresh.wrapping_add(step))).collect());
+}
