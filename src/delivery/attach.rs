@@ -55,11 +55,13 @@ impl Delivery {
     pub async fn open(&self, opening: Opening) -> Result<(), OpenError> {
         let Opening { session, subscriptions, heartbeat, limits } = opening;
         let registry = &self.inner.registry;
+        let since_us = self.inner.clock.now_us();
         let mut joins = Vec::with_capacity(subscriptions.len());
         let mut channels = Vec::with_capacity(subscriptions.len());
         for (channel, start) in subscriptions {
-            let (held, (sessions, generation)) = registry
-                .hold(&channel, |held| held.add(&session, |sessions| (sessions, registry.next_generation())));
+            let (held, (sessions, generation)) = registry.hold(&channel, |held| {
+                held.add(&session, since_us, |sessions| (sessions, registry.next_generation()))
+            });
             if session.identity().is_some_and(|identity| identity.device.is_some()) {
                 held.remember_accepted();
             }

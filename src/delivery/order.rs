@@ -43,6 +43,9 @@ pub(super) struct Subscriber {
     pub(super) live: bool,
     /// The channel's epoch when it began its latest read.
     pub(super) read_in: Option<Epoch>,
+    /// The store's time when it came: what is ephemeral and older is not meant
+    /// for it, and its device may have had it on another node.
+    pub(super) since_us: u64,
 }
 
 /// Sessions that have frames to flush, once the lock is released.
@@ -100,8 +103,10 @@ impl State {
         token: &Token,
         touched: &mut Touched,
     ) -> usize {
+        let accepted_at_us = message.message().accepted_at_us;
         let mut shown = 0;
-        for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.live) {
+        let present = |subscriber: &&Subscriber| subscriber.live && subscriber.since_us <= accepted_at_us;
+        for subscriber in self.subscribers.iter().filter(present) {
             touched.queue(&subscriber.session, message, Some(token));
             shown += 1;
         }
