@@ -56,11 +56,13 @@ impl Delivery {
     pub async fn open(&self, opening: Opening) -> Result<(), OpenError> {
         let Opening { session, subscriptions, heartbeat, limits } = opening;
         let registry = &self.inner.registry;
+        let since_us = self.inner.clock.now_us();
         let mut joins = Vec::with_capacity(subscriptions.len());
         let mut channels = Vec::with_capacity(subscriptions.len());
         for (channel, start) in subscriptions {
-            let (held, (sessions, generation)) = registry
-                .hold(&channel, |held| held.add(&session, |sessions| (sessions, registry.next_generation())));
+            let (held, (sessions, generation)) = registry.hold(&channel, |held| {
+                held.add(&session, since_us, |sessions| (sessions, registry.next_generation()))
+            });
             if session.identity().is_some_and(|identity| identity.device.is_some()) {
                 held.remember_accepted();
             }
@@ -75,14 +77,14 @@ impl Delivery {
             return Err(OpenError::Closed);
         }
         let mut pages = Vec::with_capacity(joins.len());
-        for (held, join) in joins {
-            let mut tries = 0;
-            let page = loop {
-                match self.inner.store.join(&join).await {
-                    Ok(page) => break page,
-                    Err(error) => self.wait_out(error, &session, &mut tries).await?,
-                }
-            };
+        for (held, mut join) in joins {
+            let page = self.join_patiently(&session, &mut join).await;
+            if !registry.is_attached(session.id()) {
+                // It left while the entry was being written, which must not
+                // outlive what was done about that.
+                self.inner.directory.changed(&join.channel, self.inner.options.linger);
+            }
+            let page = page?;
             pages.push((held, join.start, page));
         }
         self.greet(&session, &pages, heartbeat, limits);
@@ -169,9 +171,22 @@ impl Delivery {
             page = loop {
                 match self.inner.store.read(&held.channel, &start, limit).await {
                     Ok(page) => break page,
-                    Err(error) => self.wait_out(error, session, &mut tries).await?,
+                    Err(error) => self.wait_out(self.noted(error), session, &mut tries).await?,
                 }
             };
+        }
+    }
+
+    /// Joins, again while the store is away for a moment.
+    async fn join_patiently(&self, session: &Session, join: &mut Join) -> Result<Page, store::Error> {
+        let mut tries = 0;
+        loop {
+            // It may have been declared dead while it waited.
+            join.node = self.node();
+            match self.join(join).await {
+                Ok(page) => return Ok(page),
+                Err(error) => self.wait_out(error, session, &mut tries).await?,
+            }
         }
     }
 
@@ -183,7 +198,6 @@ impl Delivery {
         session: &Session,
         tries: &mut u32,
     ) -> Result<(), store::Error> {
-        let error = self.noted(error);
         if !error.is_transient() || *tries == TRIES_MAX || session.is_closing() {
             return Err(error);
         }

@@ -64,14 +64,16 @@ impl Delivery {
         // Entries up to here were dispatched: should they be read again, what
         // is ephemeral in them is not delivered a second time.
         let mut dispatched = EntryId::default();
+        let mut failed = false;
         while self.node() == node {
             let acks = inner.entries.take();
             inner.metrics.stream_acks.increment(acks.ids.len() as u64);
             match consumer.next(acks, inner.options.read_entries_max).await {
                 Ok(entries) => {
                     *tries = 0;
+                    let from_the_start = std::mem::take(&mut failed);
                     if let Some(last) = entries.last().map(|entry| entry.id) {
-                        if entries[0].id <= dispatched {
+                        if from_the_start && entries[0].id <= dispatched {
                             inner.entries.restart();
                         }
                         self.dispatch(entries, dispatched);
@@ -82,6 +84,7 @@ impl Delivery {
                 Err(error) => {
                     let error = self.noted(error);
                     *tries += 1;
+                    failed = true;
                     tracing::warn!(%error, tries, "reading the node stream failed; trying again");
                     tokio::time::sleep(backoff(*tries)).await;
                 }
@@ -123,6 +126,8 @@ impl Delivery {
         }
         let Some(held) = inner.registry.get(&message.channel) else {
             // Its sessions have left; the mailbox owes it, wherever they are now.
+            // If the directory does not know yet, it is told.
+            inner.directory.changed(&message.channel, inner.options.linger);
             if ephemeral && message.accountable {
                 inner.cursors.ephemeral(&message.channel, false);
             }

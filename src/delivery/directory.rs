@@ -1,7 +1,9 @@
-//! Telling the directory when sessions leave.
+//! Keeping the directory true.
 //!
 //! Entries are written at once when a session comes ([`super::attach`]) and
-//! corrected a moment after it left, so that a reconnect costs nothing.
+//! corrected a moment after it left, so that a reconnect costs nothing. A write
+//! that failed may still happen later, and one that was on its way while this
+//! node got another id names a node that is gone: both are corrected too.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -9,14 +11,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::protocol::Channel;
+use crate::protocol::{Channel, NodeId};
+use crate::store::{self, Join, Page};
 
 use super::Delivery;
 
 /// How often due changes are looked for.
 const TICK: Duration = Duration::from_millis(250);
+/// When a correction that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long a write that was given up may still take to happen.
+const LATE_MAX: Duration = Duration::from_secs(5);
 
-/// Channels whose number of sessions fell.
+/// Channels whose entry has to be written again.
 #[derive(Default)]
 pub(super) struct Changes {
     due: Mutex<HashMap<Channel, Change>>,
@@ -24,27 +31,46 @@ pub(super) struct Changes {
 
 struct Change {
     at: Instant,
-    /// A removal that the store did not take: its generation.
-    owed: Option<u64>,
+    /// When it has to be corrected once more.
+    again_at: Option<Instant>,
+    /// Ids this node had when it wrote an entry that is not to be.
+    former: Vec<NodeId>,
 }
 
 impl Changes {
-    /// A session left `channel`; correct the entry after `linger`.
-    pub(super) fn changed(&self, channel: &Channel, linger: Duration) {
-        let at = Instant::now() + linger;
-        let mut due = self.due.lock().expect("no panic while held");
-        due.entry(channel.clone()).or_insert(Change { at, owed: None });
+    /// The entry of `channel` is to be corrected after `wait`.
+    pub(super) fn changed(&self, channel: &Channel, wait: Duration) {
+        self.change(channel, Instant::now() + wait, |_| {});
     }
 
-    fn owe(&self, channel: Channel, generation: u64) {
-        let at = Instant::now() + Duration::from_secs(1);
+    fn change(&self, channel: &Channel, at: Instant, more: impl FnOnce(&mut Change)) {
         let mut due = self.due.lock().expect("no panic while held");
-        due.entry(channel).or_insert(Change { at, owed: None }).owed = Some(generation);
+        let change = || Change { at, again_at: None, former: Vec::new() };
+        let change = due.entry(channel.clone()).or_insert_with(change);
+        change.at = change.at.min(at);
+        more(change);
     }
 
-    fn take(&self, now: Instant) -> Vec<(Channel, Option<u64>)> {
+    /// A write under this id was given up, and may happen yet.
+    fn in_doubt(&self, channel: &Channel, node: NodeId) {
+        let again_at = Instant::now() + LATE_MAX;
+        self.change(channel, again_at, |change| {
+            change.again_at = change.again_at.max(Some(again_at));
+            change.former.push(node);
+        });
+    }
+
+    fn take(&self, now: Instant) -> Vec<(Channel, Vec<NodeId>)> {
         let mut due = self.due.lock().expect("no panic while held");
-        due.extract_if(|_, change| change.at <= now).map(|(channel, change)| (channel, change.owed)).collect()
+        let taken: Vec<_> = due.extract_if(|_, change| change.at <= now).collect();
+        let again = |(channel, change): (Channel, Change)| {
+            if let Some(at) = change.again_at.filter(|at| *at > now) {
+                let later = Change { at, again_at: None, former: change.former.clone() };
+                due.insert(channel.clone(), later);
+            }
+            (channel, change.former)
+        };
+        taken.into_iter().map(again).collect()
     }
 
     fn is_empty(&self) -> bool {
@@ -53,6 +79,16 @@ impl Changes {
 }
 
 impl Delivery {
+    /// Writes a directory entry and reads the mailbox; remembers to correct
+    /// what may come of it after all.
+    pub(super) async fn join(&self, join: &Join) -> Result<Page, store::Error> {
+        let page = self.inner.store.join(join).await.map_err(|error| self.noted(error));
+        if page.is_err() || join.node != self.node() {
+            self.inner.directory.in_doubt(&join.channel, join.node);
+        }
+        page
+    }
+
     pub(super) async fn run_directory(self) {
         loop {
             tokio::select! {
@@ -67,17 +103,30 @@ impl Delivery {
     pub(super) async fn correct_directory(&self, now: Instant) {
         use futures_util::StreamExt as _;
         let changes = futures_util::stream::iter(self.inner.directory.take(now));
-        changes.for_each_concurrent(32, |(channel, owed)| self.correct_entry(channel, owed)).await;
+        changes.for_each_concurrent(32, |(channel, former)| self.correct_entry(channel, former)).await;
     }
 
-    async fn correct_entry(&self, channel: Channel, owed: Option<u64>) {
-        let released = self.inner.registry.release(&channel);
-        let Some((sessions, generation)) = released.or(owed.map(|generation| (0, generation))) else {
-            return;
-        };
-        if let Err(error) = self.inner.store.leave(self.node(), &channel, generation, sessions).await {
+    async fn correct_entry(&self, channel: Channel, former: Vec<NodeId>) {
+        let store = &self.inner.store;
+        let node = self.node();
+        let mut failed = Vec::new();
+        for former in former.into_iter().filter(|former| *former != node) {
+            if let Err(error) = store.drop_routes(former, std::slice::from_ref(&channel)).await {
+                self.noted(error);
+                failed.push(former);
+            }
+        }
+        let (sessions, generation) = self.inner.registry.release(&channel);
+        if let Err(error) = store.leave(node, &channel, generation, sessions).await {
             self.noted(error);
-            self.inner.directory.owe(channel, generation);
+            failed.push(node);
+        }
+        if !failed.is_empty() {
+            let again_at = Instant::now() + AGAIN;
+            self.inner.directory.change(&channel, again_at, |change| {
+                change.again_at = change.again_at.max(Some(Instant::now() + LATE_MAX));
+                change.former.extend(failed);
+            });
         }
     }
 

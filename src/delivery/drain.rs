@@ -13,6 +13,8 @@ use super::Delivery;
 
 /// How often it is looked whether everything is done.
 const TICK: Duration = Duration::from_millis(20);
+/// Leftover entries of the directory taken out in one step.
+const LEFTOVERS: usize = 256;
 
 impl Delivery {
     /// Asks every session to reconnect elsewhere and closes it (1012) at a
@@ -57,7 +59,7 @@ impl Delivery {
                 self.inner.membership.leave();
                 match self.inner.store.retire(self.node()).await {
                     Ok(true) => return true,
-                    Ok(false) => {}
+                    Ok(false) => self.drop_leftovers().await,
                     Err(error) => drop(self.noted(error)),
                 }
             }
@@ -65,6 +67,22 @@ impl Delivery {
                 return false;
             }
             tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Takes out entries of the directory that were written late.
+    async fn drop_leftovers(&self) {
+        let (store, node) = (&self.inner.store, self.node());
+        if self.sessions() > 0 {
+            return;
+        }
+        let dropped = match store.orphaned_channels(node, LEFTOVERS).await {
+            Ok(channels) if channels.is_empty() => return,
+            Ok(channels) => store.drop_routes(node, &channels).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = dropped {
+            self.noted(error);
         }
     }
 }

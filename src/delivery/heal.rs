@@ -51,6 +51,8 @@ impl Delivery {
         for (held, head) in held.iter().zip(heads) {
             if held.is_behind(head) {
                 self.inner.metrics.heals.increment(1);
+                // Perhaps the store came back without our entry.
+                self.inner.directory.changed(&held.channel, Duration::ZERO);
                 self.fill(held, true);
             }
         }

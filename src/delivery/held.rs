@@ -55,10 +55,18 @@ impl Held {
 
     /// Adds a session that reads the mailbox by itself until it [goes
     /// live](Self::go_live). `register` is told how many there are now, under
-    /// the lock, so that the count it registers and its order agree.
-    pub(super) fn add<T>(&self, session: &Arc<Session>, register: impl FnOnce(u32) -> T) -> T {
+    /// the lock, so that the count it registers and its order agree. `since_us` is
+    /// the store's time now.
+    pub(super) fn add<T>(&self, session: &Arc<Session>, since_us: u64, register: impl FnOnce(u32) -> T) -> T {
         let mut state = self.state();
-        state.subscribers.push(Subscriber { session: session.clone(), sent: None, live: false });
+        let read_in = state.epoch();
+        state.subscribers.push(Subscriber {
+            session: session.clone(),
+            sent: None,
+            live: false,
+            read_in,
+            since_us,
+        });
         register(state.sessions())
     }
 
@@ -98,7 +106,7 @@ impl Held {
             return Accepted::Shown(state.show_ephemeral(message, token, touched));
         };
         if !state.known {
-            state.early = Some(position);
+            state.note_early(position);
             return Accepted::Early;
         }
         match state.last {
@@ -121,7 +129,12 @@ impl Held {
     /// Whether a hole is open that nobody fills yet; the caller then must.
     pub(super) fn begin_fill(&self, force: bool) -> Option<Start> {
         let mut state = self.state();
-        if state.filling || !state.known || (!force && state.ahead.is_empty() && !state.misplaced) {
+        if state.filling {
+            // What it has read may be older than the reason to read.
+            state.misplaced |= force;
+            return None;
+        }
+        if !state.known || (!force && state.ahead.is_empty() && !state.misplaced) {
             return None;
         }
         state.filling = true;
@@ -183,17 +196,21 @@ impl Held {
             state.known = true;
             state.last = sent;
         }
-        let caught_up = match (state.last, sent) {
-            (Some(last), Some(sent)) if last.epoch == sent.epoch => sent.seq >= last.seq,
-            _ => true,
-        };
-        let stale = state.last.map(|last| last.epoch) != sent.map(|sent| sent.epoch) && state.last.is_some();
+        let (last, epoch) = (state.last, state.epoch());
         let Some(subscriber) =
             state.subscribers.iter_mut().find(|subscriber| subscriber.session.id() == session)
         else {
             return Live::Gone;
         };
+        let (caught_up, stale) = match (last, sent) {
+            (Some(last), Some(sent)) if last.epoch == sent.epoch => (sent.seq >= last.seq, false),
+            (None, None) => (true, false),
+            // Epochs do not say which is later. A page that was read when the
+            // channel was in this epoch already is; else it has to be read again.
+            _ => (subscriber.read_in == epoch, true),
+        };
         if !caught_up {
+            subscriber.read_in = epoch;
             return Live::ReadOn;
         }
         subscriber.sent = sent;
@@ -218,5 +235,62 @@ impl Held {
         if state.accepted.capacity() == 0 {
             state.accepted.reserve_exact(ACCEPTED_MAX);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::protocol::frame::{ClientFrame, Dialect};
+    use crate::protocol::{Message, MessageId};
+    use crate::session::pipe::pipe;
+    use crate::session::{Ending, Events, Hold, Options};
+
+    struct Nobody;
+
+    impl Events for Nobody {
+        fn written(&self, _: &Arc<Session>, _: &[Arc<Outgoing>]) {}
+        fn confirmed(&self, _: &Arc<Session>, _: &Channel, _: Position) {}
+        fn frame(&self, _: &Arc<Session>, _: ClientFrame) {}
+        fn closed(&self, _: &Arc<Session>, _: Ending) {}
+    }
+
+    impl Hold for Nobody {}
+
+    fn session() -> Arc<Session> {
+        let options = Arc::new(Options { heartbeat_interval: Duration::from_secs(60), ..Options::default() });
+        let wire = Box::new(pipe(1 << 16).0);
+        let metrics = Metrics::new("test", "memory");
+        Session::new(SessionId::generate(), Dialect::Plain, wire, options, Arc::new(Nobody), &metrics)
+    }
+
+    /// Found by the storms: a user's phone had it from one node, moved, and had
+    /// it again from another, which had been standing still.
+    #[tokio::test]
+    async fn an_ephemeral_message_that_is_late_is_not_for_who_came_after_it() {
+        let channel = Channel::user("alice").expect("valid");
+        let held = Held::new(channel.clone());
+        let (before, after) = (session(), session());
+        for (session, since_us) in [(&before, 10), (&after, 30)] {
+            held.add(session, since_us, |_| ());
+            assert_eq!(held.go_live(session.id(), None), Live::Yes);
+        }
+        let message = Arc::new(Outgoing::new(Message {
+            id: MessageId::from_bits(1),
+            channel,
+            position: None,
+            accepted_at_us: 20,
+            expires_at_ms: 0,
+            data: bytes::Bytes::from_static(b"1"),
+            trace: None,
+            accountable: true,
+        }));
+        let token: Token = Arc::new(Nobody);
+        let mut touched = Touched::default();
+        assert_eq!(held.accept(&message, &token, &mut touched, 1), Accepted::Shown(1));
+        assert_eq!((before.outbox_bytes() > 0, after.outbox_bytes() > 0), (true, false));
     }
 }

@@ -1,7 +1,7 @@
 //! Being a member: enrolled, beating, fenced, rejoined, gone.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -11,6 +11,7 @@ use crate::protocol::NodeId;
 use crate::store::{self, Beat, Join, NodeInfo};
 
 use super::attach::backoff;
+use super::held::Held;
 use super::{Delivery, Inner};
 
 /// Channels registered at once when a node rejoins.
@@ -23,9 +24,8 @@ pub(super) struct Membership {
     draining: AtomicBool,
     /// Set when this node removes itself: from then on nothing is a fencing.
     leaving: AtomicBool,
-    /// Rung when `fenced` was set.
     rejoin: Notify,
-    /// The id under which this node found itself fenced.
+    /// The id that was found fenced last.
     fenced: Mutex<Option<NodeId>>,
     reclaiming: AtomicBool,
     beats: Mutex<Beats>,
@@ -59,14 +59,16 @@ impl Membership {
 
     /// The node with that id found that it is fenced.
     pub(super) fn ask_to_rejoin(&self, node: NodeId) {
-        *self.fenced.lock().expect("no panic while held") = Some(node);
-        self.rejoin.notify_one();
+        if self.node() == node && !self.leaving.load(Ordering::Acquire) {
+            *self.fenced.lock().expect("no panic while held") = Some(node);
+            self.rejoin.notify_one();
+        }
     }
 
-    /// Whether what was found fenced is still this node's id: reader and beat
-    /// may both find it, and one of them late.
+    /// Whether the id that this node has now was found fenced, and not one that
+    /// it has given up meanwhile.
     fn is_fenced(&self) -> bool {
-        self.fenced.lock().expect("no panic while held").take() == Some(self.node())
+        *self.fenced.lock().expect("no panic while held") == Some(self.node())
     }
 
     /// Waits until this node has another id than `node`.
@@ -199,10 +201,15 @@ impl Delivery {
     async fn rejoin(&self) {
         let Inner { store, membership, metrics, .. } = &*self.inner;
         metrics.fencings.increment(1);
-        let (old, node) = (self.node(), NodeId::generate());
+        let (old, mut node) = (self.node(), NodeId::generate());
         let mut tries = 0;
         while let Err(error) = store.enrol(node, &self.info()).await {
             let error = self.noted(error);
+            if matches!(error, store::Error::Fenced) {
+                // A try that was thought to have failed was so long ago that
+                // the new id is dead as well.
+                node = NodeId::generate();
+            }
             tries += 1;
             tracing::warn!(%error, tries, "failed to rejoin; trying again");
             tokio::time::sleep(backoff(tries)).await;
@@ -211,35 +218,43 @@ impl Delivery {
         self.inner.entries.restart();
         membership.node.send_replace(node);
         let _ = self.beat().await;
-        self.register_all().await;
+        // In a task of its own: with many channels, or a store that fails now
+        // and then, this takes longer than a heartbeat lives.
+        self.inner.tasks.spawn(self.clone().register_all(node));
     }
 
-    async fn register_all(&self) {
+    /// Registers every held channel under `node`, for as long as that is its id.
+    async fn register_all(self, node: NodeId) {
         use futures_util::StreamExt as _;
         let held = futures_util::stream::iter(self.inner.registry.channels().collect::<Vec<_>>());
-        held.for_each_concurrent(REJOIN_CONCURRENCY, |held| async move {
-            let mut tries = 0;
-            loop {
-                let start = held.resume_start();
-                let (sessions, generation) =
-                    held.with_sessions(|sessions| (sessions, self.inner.registry.next_generation()));
-                let limit = 1;
-                let channel = held.channel.clone();
-                let join = Join { node: self.node(), channel, generation, sessions, start, limit };
-                match self.inner.store.join(&join).await {
-                    Ok(page) => {
-                        self.settled(page.settled);
-                        break;
-                    }
-                    Err(error) => {
-                        self.noted(error);
-                        tries += 1;
-                        tokio::time::sleep(backoff(tries)).await;
-                    }
+        let registered = held.for_each_concurrent(REJOIN_CONCURRENCY, |held| self.register(node, held));
+        tokio::select! {
+            () = self.inner.stop.cancelled() => {}
+            () = registered => {}
+        }
+    }
+
+    async fn register(&self, node: NodeId, held: Arc<Held>) {
+        let mut tries = 0;
+        while self.node() == node {
+            // Whoever comes later registers by itself, and whom nobody listens
+            // to is about to be released.
+            let Some((sessions, generation)) = self.inner.registry.registration(&held.channel) else {
+                return;
+            };
+            let (channel, start) = (held.channel.clone(), held.resume_start());
+            let join = Join { node, channel, generation, sessions, start, limit: 1 };
+            match self.join(&join).await {
+                Ok(page) => {
+                    self.settled(page.settled);
+                    break;
+                }
+                Err(_) => {
+                    tries += 1;
+                    tokio::time::sleep(backoff(tries)).await;
                 }
             }
-            self.fill(&held, true);
-        })
-        .await;
+        }
+        self.fill(&held, true);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::protocol::frame::{Dialect, Outgoing, ServerFrame};
-use crate::protocol::{Channel, Position};
+use crate::protocol::{Channel, Epoch, Position};
 use crate::session::{Queued, Session, Token};
 use crate::store::{Gap, GapReason, Start};
 
@@ -47,6 +47,11 @@ pub(super) struct Subscriber {
     pub(super) sent: Option<Position>,
     /// False while it is still reading the mailbox by itself.
     pub(super) live: bool,
+    /// The channel's epoch when it began its latest read.
+    pub(super) read_in: Option<Epoch>,
+    /// The store's time when it came: what is ephemeral and older is not meant
+    /// for it, and its device may have had it on another node.
+    pub(super) since_us: u64,
 }
 
 /// Sessions that have frames to flush, once the lock is released.
@@ -94,6 +99,22 @@ impl State {
         owed || lost
     }
 
+    /// The epoch of what was shown last.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        self.last.map(|last| last.epoch)
+    }
+
+    /// A message came that the first session has to read by itself.
+    pub(super) fn note_early(&mut self, position: Position) {
+        let seq = match self.early {
+            None => position.seq,
+            Some(early) if early.epoch == position.epoch => early.seq.max(position.seq),
+            // Which epoch is later nobody knows: no page read before shows both.
+            Some(_) => u64::MAX,
+        };
+        self.early = Some(Position::new(position.epoch, seq));
+    }
+
     pub(super) fn misplaced(&mut self) -> Accepted {
         self.misplaced = true;
         Accepted::Hole
@@ -109,8 +130,10 @@ impl State {
         token: &Token,
         touched: &mut Touched,
     ) -> usize {
+        let accepted_at_us = message.message().accepted_at_us;
         let mut shown = 0;
-        for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.live) {
+        let present = |subscriber: &&Subscriber| subscriber.live && subscriber.since_us <= accepted_at_us;
+        for subscriber in self.subscribers.iter().filter(present) {
             touched.queue(&subscriber.session, message, Some(token));
             shown += 1;
         }

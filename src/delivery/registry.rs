@@ -77,17 +77,26 @@ impl Registry {
         (held.clone(), result)
     }
 
+    /// How many sessions a channel has, with the generation to register that
+    /// under; none without any.
+    pub(super) fn registration(&self, channel: &Channel) -> Option<(u32, u64)> {
+        let shard = self.channel_shard(channel);
+        let registration = |sessions| (sessions > 0).then(|| (sessions, self.next_generation()));
+        shard.get(channel)?.with_sessions(registration)
+    }
+
     /// Stops holding a channel if it has no sessions. Returns how many it has,
-    /// with the generation to register that under; none when it is not held.
-    pub(super) fn release(&self, channel: &Channel) -> Option<(u32, u64)> {
+    /// with the generation to register that under: lower than any that a
+    /// session which comes later will get.
+    pub(super) fn release(&self, channel: &Channel) -> (u32, u64) {
         let mut shard = self.channel_shard(channel);
-        let (sessions, generation) =
-            shard.get(channel)?.with_sessions(|sessions| (sessions, self.next_generation()));
+        let Some(held) = shard.get(channel) else { return (0, self.next_generation()) };
+        let (sessions, generation) = held.with_sessions(|sessions| (sessions, self.next_generation()));
         if sessions == 0 {
             shard.remove(channel);
             self.channels_len.fetch_sub(1, Ordering::Relaxed);
         }
-        Some((sessions, generation))
+        (sessions, generation)
     }
 
     /// Remembers which channels a session listens to.

@@ -12,6 +12,7 @@
 //! once over its whole life, and is never told of a gap.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 
 use serde_json::Value;
@@ -94,6 +95,19 @@ pub struct Counts {
     pub connections: usize,
     /// Not accepted, arrived nevertheless.
     pub unanswered_arrived: usize,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, accepted, failed_tries, arrivals, again, .. } = self;
+        let Self { nameless_missed, connections, unanswered_arrived, .. } = self;
+        write!(
+            f,
+            "{sent} sent, {accepted} accepted after {failed_tries} failed tries, {arrivals} arrivals ({again} again, at \
+             clients without position), {nameless_missed} missed by nameless clients, {unanswered_arrived} arrived \
+             unanswered, {connections} connections"
+        )
+    }
 }
 
 #[derive(Debug, Default)]

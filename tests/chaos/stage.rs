@@ -8,8 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use crate::harness::{
-    Api, Direction, Mode, Node, NodeOptions, PATIENCE, Persistence, Proxy, RedisOptions, RedisServer,
-    eventually,
+    Direction, Mode, Node, NodeOptions, PATIENCE, Persistence, Proxy, RedisOptions, RedisServer, eventually,
 };
 use crate::schedule::{Cut, NODES, Trouble};
 
@@ -45,7 +44,8 @@ pub struct Stage {
 impl Stage {
     /// Starts Redis (every write synced), and the nodes.
     pub async fn start() -> Arc<Self> {
-        let options = RedisOptions { persistence: Persistence::Always, ..RedisOptions::default() };
+        let persistence = Persistence::Always;
+        let options = RedisOptions { persistence, in_memory: true, ..RedisOptions::default() };
         let redis = RedisServer::start_with(options).await;
         let address = redis.address();
         let members = (0..NODES).map(|_| async {
@@ -71,11 +71,6 @@ impl Stage {
     /// Redis itself, past every proxy.
     pub fn redis(&self) -> &Mutex<RedisServer> {
         &self.redis
-    }
-
-    /// The first node's interface, past every proxy.
-    pub async fn api(&self) -> Api {
-        self.members[0].node.lock().await.api()
     }
 
     /// All logs of all nodes.

@@ -139,7 +139,7 @@ async fn verdict(stage: &Stage, model: &Model, seed: u64) -> Counts {
     let counts = model.counts();
     let logs = stage.logs().await;
     let said = |text: &str| logs.iter().map(|log| log.matches(text).count()).sum::<usize>();
-    println!("  {counts:?}");
+    println!("  {counts}");
     println!(
         "  nodes: {} inheritances, {} fencings",
         said("inherited the stream of a dead node"),

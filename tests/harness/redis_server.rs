@@ -30,11 +30,14 @@ pub struct RedisOptions {
     pub persistence: Persistence,
     /// Further arguments, such as `--maxmemory 8mb`.
     pub args: Vec<String>,
+    /// Keeps its files in memory where the system has such a folder: a killed
+    /// process loses no less and no more, and a busy disk delays nobody.
+    pub in_memory: bool,
 }
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { persistence: Persistence::Nothing, args: Vec::new() }
+        Self { persistence: Persistence::Nothing, args: Vec::new(), in_memory: false }
     }
 }
 
@@ -69,8 +72,14 @@ impl RedisServer {
     /// # Panics
     /// When there is no `redis-server`, with what to do about it.
     pub async fn start_with(options: RedisOptions) -> Self {
-        let folder =
-            tempfile::Builder::new().prefix("postrider-redis").tempdir().expect("a temporary folder");
+        let shared_memory = Path::new("/dev/shm");
+        let parent = if options.in_memory && shared_memory.is_dir() {
+            shared_memory.to_owned()
+        } else {
+            std::env::temp_dir()
+        };
+        let folder = tempfile::Builder::new().prefix("postrider-redis").tempdir_in(parent);
+        let folder = folder.expect("a temporary folder");
         let port = free_port();
         let process = spawn(&folder, port, &options);
         let mut server = Self { process, folder, port, options };
