@@ -155,14 +155,15 @@ impl Delivery {
                 return Err(OpenError::Closed);
             }
             if page.complete {
+                sent = page.head;
                 match held.go_live(session.id(), page.head) {
                     Live::Yes => return Ok(()),
-                    Live::AndFill => {
-                        self.fill(held, true);
-                        return Ok(());
-                    }
                     Live::Gone => return Err(OpenError::Closed),
-                    Live::ReadOn => sent = page.head,
+                    Live::ReadOn => {}
+                    Live::Apart => {
+                        self.fill(held, true);
+                        tokio::time::sleep(backoff(1)).await;
+                    }
                 }
             }
             let start = sent.map_or(Start::Oldest, Start::After);

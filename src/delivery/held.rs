@@ -36,10 +36,11 @@ pub(super) enum Accepted {
 pub(super) enum Live {
     /// It does.
     Yes,
-    /// It does, and showed that the channel itself is behind: fill.
-    AndFill,
     /// More was shown meanwhile: read on.
     ReadOn,
+    /// The session and the channel are in different epochs, and whichever is
+    /// behind has to catch up: fill and read on.
+    Apart,
     /// It left.
     Gone,
 }
@@ -59,14 +60,7 @@ impl Held {
     /// the store's time now.
     pub(super) fn add<T>(&self, session: &Arc<Session>, since_us: u64, register: impl FnOnce(u32) -> T) -> T {
         let mut state = self.state();
-        let read_in = state.epoch();
-        state.subscribers.push(Subscriber {
-            session: session.clone(),
-            sent: None,
-            live: false,
-            read_in,
-            since_us,
-        });
+        state.subscribers.push(Subscriber { session: session.clone(), sent: None, live: false, since_us });
         register(state.sessions())
     }
 
@@ -183,8 +177,8 @@ impl Held {
     }
 
     /// Lets a session that has read everything up to `sent` (of a mailbox whose
-    /// head was that) follow the channel live; `false` when more was shown
-    /// meanwhile and it must read on.
+    /// head was that) follow the channel live, if the channel shows nothing
+    /// else than what comes behind that.
     pub(super) fn go_live(&self, session: SessionId, sent: Option<Position>) -> Live {
         let mut state = self.state();
         if !state.known {
@@ -196,26 +190,18 @@ impl Held {
             state.known = true;
             state.last = sent;
         }
-        let (last, epoch) = (state.last, state.epoch());
-        let Some(subscriber) =
-            state.subscribers.iter_mut().find(|subscriber| subscriber.session.id() == session)
-        else {
-            return Live::Gone;
-        };
-        let (caught_up, stale) = match (last, sent) {
-            (Some(last), Some(sent)) if last.epoch == sent.epoch => (sent.seq >= last.seq, false),
-            (None, None) => (true, false),
-            // Epochs do not say which is later. A page that was read when the
-            // channel was in this epoch already is; else it has to be read again.
-            _ => (subscriber.read_in == epoch, true),
-        };
-        if !caught_up {
-            subscriber.read_in = epoch;
-            return Live::ReadOn;
+        let last = state.last;
+        let subscriber = state.subscribers.iter_mut().find(|subscriber| subscriber.session.id() == session);
+        let Some(subscriber) = subscriber else { return Live::Gone };
+        match (last, sent) {
+            (Some(last), Some(sent)) if last.epoch == sent.epoch && sent.seq < last.seq => Live::ReadOn,
+            // Epochs do not say which is later.
+            _ if last.map(|last| last.epoch) != sent.map(|sent| sent.epoch) => Live::Apart,
+            _ => {
+                (subscriber.sent, subscriber.live) = (sent, true);
+                Live::Yes
+            }
         }
-        subscriber.sent = sent;
-        subscriber.live = true;
-        if stale { Live::AndFill } else { Live::Yes }
     }
 
     /// See [`State::is_behind`].

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::protocol::frame::{Dialect, Outgoing, ServerFrame};
-use crate::protocol::{Channel, Epoch, Position};
+use crate::protocol::{Channel, Position};
 use crate::session::{Queued, Session, Token};
 use crate::store::{Gap, GapReason, Start};
 
@@ -43,12 +43,10 @@ pub(super) struct Compared {
 
 pub(super) struct Subscriber {
     pub(super) session: Arc<Session>,
-    /// The last position given to it.
+    /// The last position given to it: of `last`'s epoch while it is live.
     pub(super) sent: Option<Position>,
     /// False while it is still reading the mailbox by itself.
     pub(super) live: bool,
-    /// The channel's epoch when it began its latest read.
-    pub(super) read_in: Option<Epoch>,
     /// The store's time when it came: what is ephemeral and older is not meant
     /// for it, and its device may have had it on another node.
     pub(super) since_us: u64,
@@ -97,11 +95,6 @@ impl State {
             .last
             .is_some_and(|shown| head.is_none_or(|head| head.epoch == shown.epoch && head.seq < shown.seq));
         owed || lost
-    }
-
-    /// The epoch of what was shown last.
-    pub(super) fn epoch(&self) -> Option<Epoch> {
-        self.last.map(|last| last.epoch)
     }
 
     /// A message came that the first session has to read by itself.
@@ -212,12 +205,11 @@ impl State {
         head: Option<Position>,
         after: u64,
     ) {
-        let Some(gap) = gap else {
-            if let Some(head) = head {
-                self.enter_epoch(head);
-            }
-            return;
-        };
+        // Who is behind the gap already has lost nothing and goes on.
+        if let Some(head) = head.filter(|_| gap.is_none_or(|gap| gap.reason == GapReason::Trimmed)) {
+            self.enter_epoch(head);
+        }
+        let Some(gap) = gap else { return };
         let begin = head.map(|head| Position::new(head.epoch, after));
         let last = self.last;
         let affected = |sent: Option<Position>| match gap.reason {
