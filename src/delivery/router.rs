@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::protocol::{Message, NodeId, entry};
-use crate::store::{self, Sent};
+use crate::store::Sent;
 
 use super::Delivery;
 use super::attach::backoff;
@@ -99,10 +99,9 @@ impl Delivery {
                     return self.reroute(node, messages).await;
                 }
                 Err(error) => {
-                    // It may have arrived: what may arrive once only is not sent again.
-                    if !matches!(error, store::Error::Unavailable(_)) {
-                        messages.retain(|message| message.position.is_some());
-                    }
+                    // It may have arrived, also when the connection broke under the
+                    // call: what may arrive once only is not sent again.
+                    messages.retain(|message| message.position.is_some());
                     self.noted(error);
                     if messages.is_empty() {
                         break;

@@ -14,7 +14,11 @@ mod harness;
 #[allow(unreachable_pub, reason = "modules of a test binary")]
 mod aftermath;
 #[allow(unreachable_pub, reason = "modules of a test binary")]
+mod figures;
+#[allow(unreachable_pub, reason = "modules of a test binary")]
 mod model;
+#[allow(unreachable_pub, reason = "modules of a test binary")]
+mod plain_load;
 #[allow(unreachable_pub, reason = "modules of a test binary")]
 mod receivers;
 #[allow(unreachable_pub, reason = "modules of a test binary")]
@@ -27,6 +31,9 @@ mod stage;
 mod storm;
 
 use std::time::Duration;
+
+use figures::Figures;
+use plain_load::{Blow, Load};
 
 /// Long enough for a dozen troubles, short enough for every run of the suite.
 const SHORT: Duration = Duration::from_secs(12);
@@ -44,6 +51,50 @@ async fn nothing_accepted_is_lost_in_the_second_storm() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_accepted_is_lost_in_the_third_storm() {
     storm::run(3, SHORT).await;
+}
+
+/// A load that a debug build carries beside other tests.
+const LIGHT: Load = Load { clients: 100, per_second: 100, lasting: Duration::from_secs(6) };
+/// The load that peers were measured with.
+const FULL: Load = Load { clients: 1_000, per_second: 500, lasting: Duration::from_secs(15) };
+
+async fn carries(load: Load, blow: Blow) -> Figures {
+    let figures = plain_load::run(load, blow).await;
+    println!("plain load, {blow:?}, {load:?}:\n{figures}");
+    assert_eq!(figures.lost, 0, "accepted and lost");
+    if blow == Blow::RedisKilled {
+        let late = figures.refused_outside.iter().max().copied().unwrap_or_default();
+        assert!(late < Duration::from_secs(2), "refused {late:?} after redis was back");
+    } else {
+        assert_eq!(figures.refused, 0, "refused although redis was there");
+    }
+    figures
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_killed_node_get_everything_as_soon_as_they_are_elsewhere() {
+    let figures = carries(LIGHT, Blow::NodeKilled).await;
+    assert!(!figures.after_connect.is_empty(), "nobody missed anything: the test proves nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_were_cut_off_get_everything_when_they_are_back() {
+    let figures = carries(LIGHT, Blow::ClientsCut).await;
+    assert!(!figures.after_connect.is_empty(), "nobody missed anything: the test proves nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushes_are_refused_only_while_redis_is_away() {
+    carries(LIGHT, Blow::RedisKilled).await;
+}
+
+/// The same at the size at which peers were measured.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by scripts/chaos --plain-load"]
+async fn the_plain_load_at_its_full_size() {
+    for blow in [Blow::NodeKilled, Blow::ClientsCut, Blow::RedisKilled] {
+        carries(FULL, blow).await;
+    }
 }
 
 /// As long and as often as asked: `CHAOS_SEED`, `CHAOS_STORMS`, `CHAOS_SECONDS`.

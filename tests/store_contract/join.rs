@@ -96,6 +96,38 @@ pub(crate) async fn joining_reads_like_read(backend: &dyn Backend) {
     assert_eq!(gap.reason, GapReason::Trimmed);
 }
 
+/// A storm's story: a phone was written a message and cut off before it could
+/// confirm it, a laptop received it, and the phone began behind it afterwards.
+pub(crate) async fn a_device_comes_back_to_where_it_first_joined(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let node = NodeId::generate();
+    for (name, before) in [("alice", 0), ("bob", 3)] {
+        let user = channel(name);
+        if before > 0 {
+            let epoch = push_many(&*store, &user, before).await;
+            store.acknowledge(&[received(&user, None, epoch, before)]).await.expect("acknowledged");
+        }
+        let joining = Join { start: Start::Cursor(Some(device("phone"))), ..join(node, &user, 1) };
+        let page = store.join(&joining).await.expect("joined");
+        assert_eq!((page.after, page.gap), (before, None), "{name}");
+        let epoch = push_many(&*store, &user, 2).await;
+        let laptop = device("laptop");
+        store.acknowledge(&[received(&user, Some(&laptop), epoch, before + 2)]).await.expect("acknowledged");
+
+        let again = store.join(&Join { generation: 2, ..joining.clone() }).await.expect("joined");
+        assert_eq!((again.gap, seqs(&again)), (None, vec![before + 1, before + 2]), "{name}");
+        // One that never joined begins behind what anyone received, as ever.
+        let page = read(&*store, &user, Start::Cursor(Some(device("tablet")))).await;
+        assert!(page.messages.is_empty(), "{name}: {page:?}");
+        store
+            .acknowledge(&[received(&user, Some(&device("phone")), epoch, before + 1)])
+            .await
+            .expect("acknowledged");
+        let later = store.join(&Join { generation: 3, ..joining }).await.expect("joined");
+        assert_eq!((later.gap, seqs(&later)), (None, vec![before + 2]), "{name}");
+    }
+}
+
 pub(crate) async fn joining_an_unknown_channel_makes_only_a_route(backend: &dyn Backend) {
     let store = backend.open(Limits::default()).await;
     let alice = channel("alice");

@@ -49,7 +49,8 @@ pub(super) struct State {
     ephemeral_accepted_at_ms: u64,
     mailbox: Mailbox,
     directory: Vec<Route>,
-    cursors: BTreeMap<Device, (Position, u64)>,
+    /// None: at the beginning, before anything was pushed.
+    cursors: BTreeMap<Device, (Option<Position>, u64)>,
     recall: Recall,
     /// Moved in the ledger and not told to anyone yet.
     untold: Settled,
@@ -164,6 +165,18 @@ impl State {
         Page { head, after, gap, messages, complete, settled: mem::take(&mut self.untold) }
     }
 
+    /// Notes where a device begins that is here for the first time. Without it,
+    /// what another device receives while this one is on its way would move the
+    /// place to which this one comes back.
+    pub(super) fn place(&mut self, start: &Start, page: &Page, now: Now) {
+        if let Start::Cursor(Some(device)) = start
+            && !self.cursors.contains_key(device)
+        {
+            let place = page.head.map(|head| Position::new(head.epoch, page.after));
+            self.cursors.insert(device.clone(), (place, now.ms()));
+        }
+    }
+
     /// Where reading from `start` begins, and what is lost before that.
     fn resolve(&mut self, start: &Start) -> (u64, Option<Gap>) {
         let Some(numbering) = &mut self.numbering else {
@@ -177,7 +190,10 @@ impl State {
             Start::Oldest => return (self.floor, None),
             Start::After(given) => *given,
             Start::Cursor(None) => watermark,
-            Start::Cursor(Some(device)) => self.cursors.get(device).map_or(watermark, |cursor| cursor.0),
+            Start::Cursor(Some(device)) => match self.cursors.get(device) {
+                Some((place, _)) => place.unwrap_or(Position::new(watermark.epoch, 0)),
+                None => watermark,
+            },
         };
         let (after, reset) = match numbering.meaning(from) {
             Meaning::Valid => (from.seq, false),
@@ -215,9 +231,9 @@ impl State {
         self.touched_at_ms = now.ms();
         self.expire(now.ms(), 0);
         if let Some(device) = device
-            && self.cursors.get(device).is_none_or(|(old, _)| old.seq <= position.seq)
+            && self.cursors.get(device).is_none_or(|(old, _)| old.is_none_or(|old| old.seq <= position.seq))
         {
-            self.cursors.insert(device.clone(), (position, now.ms()));
+            self.cursors.insert(device.clone(), (Some(position), now.ms()));
         }
         if position.seq > self.watermark {
             let received = self.mailbox.count(self.watermark, position.seq);
@@ -280,10 +296,8 @@ impl State {
         self.untold.dropped_unreported += unreported;
         let mut routes = self.directory.clone();
         routes.sort_by_key(|line| line.node);
-        let cursors = self.cursors.iter().map(|(device, (position, at_ms))| Cursor {
-            device: device.clone(),
-            position: *position,
-            at_ms: *at_ms,
+        let cursors = self.cursors.iter().filter_map(|(device, (position, at_ms))| {
+            Some(Cursor { device: device.clone(), position: (*position)?, at_ms: *at_ms })
         });
         ChannelInfo {
             head: self.head().filter(|head| head.seq > 0),

@@ -175,7 +175,9 @@ impl super::Store for Store {
         Ok(self.shared.shards.change(&join.channel, |state, at| {
             state.set_route(route, at.now);
             lock(&self.shared.nodes).hold(join.node, &join.channel);
-            state.read(&join.channel, &join.start, join.limit, at.now)
+            let page = state.read(&join.channel, &join.start, join.limit, at.now);
+            state.place(&join.start, &page, at.now);
+            page
         }))
     }
 

@@ -153,7 +153,9 @@ pub(super) async fn inspect(store: &Store, channel: &Channel) -> Result<ChannelI
     routes.sort_by_key(|route| route.node);
     let mut cursors = Vec::new();
     for (device, cursor) in reply::pairs(INFO, next())? {
-        cursors.push(read_cursor(device, cursor)?);
+        let cursor = read_cursor(device, cursor)?;
+        // The place of a device that came before the first message is no position.
+        cursors.extend(Some(cursor).filter(|cursor| cursor.position.epoch.bits() != 0));
     }
     cursors.sort_by(|a, b| a.device.cmp(&b.device));
     let head = match known && seq > 0 {

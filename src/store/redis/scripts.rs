@@ -49,7 +49,7 @@ scripts! {
     /// Reads a mailbox.
     Read = channel_script!(" flags=allow-oom": "rare.lua", "read.lua");
     /// Writes a directory line, then reads.
-    Join = channel_script!(" flags=allow-oom": "rare.lua", "route.lua", "joined.lua", "read.lua");
+    Join = channel_script!(" flags=allow-oom": "rare.lua", "route.lua", "joined.lua", "read.lua", "place.lua");
     /// Writes or removes a directory line.
     Leave = channel_script!(" flags=allow-oom": "route.lua");
     /// Moves a cursor and the watermark.

@@ -11,10 +11,13 @@
 local HEAD, NONE = '>Bc8I6I6Bc8I6c8I6I4', '\0\0\0\0\0\0\0\0'
 local start = ARGV[8]
 local from_epoch, from_seq
+-- For place.lua: whether a device is here for the first time, and where it begins.
+local newcomer, place_epoch, place_seq = false, NONE, 0
 if start == 'after' then
   from_epoch, from_seq = ARGV[9], tonumber(ARGV[10])
 elseif start == 'cursor' and ARGV[9] ~= '' then
   local cursor = call('HGET', KEYS[6], ARGV[9])
+  newcomer = not cursor
   if cursor then from_epoch, from_seq = struct.unpack('>c8I6', cursor) end
 end
 
@@ -30,6 +33,8 @@ else
     after = floor
   else
     if not from_epoch then from_epoch, from_seq = epoch, watermark end
+    -- Its place was noted before the channel's first message.
+    if start == 'cursor' and from_epoch == NONE then from_epoch = epoch end
     local last = reach(from_epoch)
     if not last then
       after, reason = floor, 2
@@ -45,6 +50,7 @@ else
       if reason == 0 then reason = 1 end
     end
   end
+  place_epoch, place_seq = epoch, after
   answer = { struct.pack(HEAD, 1, epoch, seq, after, reason, from_epoch or NONE, from_seq or 0, epoch, after, lost) }
   if after < seq then
     local entries = call('XRANGE', KEYS[2], after + 1, '+', 'COUNT', tonumber(ARGV[7]) + 1)
