@@ -10,6 +10,7 @@ mod harness;
 mod tools;
 
 mod auth;
+mod bench;
 mod command_line;
 mod dashboards;
 mod drain;
