@@ -12,6 +12,7 @@ mod traces;
 
 mod audit;
 mod auth;
+mod bench;
 mod command_line;
 mod dashboards;
 mod drain;
