@@ -20,10 +20,13 @@ mod sender;
 mod store;
 mod world;
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use plan::Plan;
 use world::{Outcome, World};
@@ -31,7 +34,7 @@ use world::{Outcome, World};
 /// Seeds of a normal run, beside one that is new each time.
 const FIXED_SEEDS: u64 = 40;
 /// A run that takes longer is one that turns in a circle.
-const RUN_MAX: Duration = Duration::from_secs(60);
+const RUN_MAX: Duration = Duration::from_secs(30);
 
 fn run(seed: u64) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -61,43 +64,52 @@ fn report(seed: u64, outcome: &Outcome) -> String {
     )
 }
 
+/// What a thread says of a seed.
+enum News {
+    Begun(u64),
+    Ended(u64, Option<String>),
+}
+
+fn work(seeds: &[u64], next: &AtomicUsize, news: &mpsc::Sender<News>) {
+    while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+        // It fails when nobody wants to know any more.
+        if news.send(News::Begun(*seed)).is_err() {
+            return;
+        }
+        let failed = match std::panic::catch_unwind(|| run(*seed)) {
+            Ok(outcome) if outcome.violations.is_empty() => None,
+            Ok(outcome) => Some(report(*seed, &outcome)),
+            Err(_) => Some(format!("seed {seed} panicked")),
+        };
+        if news.send(News::Ended(*seed, failed)).is_err() {
+            return;
+        }
+    }
+}
+
 /// Runs seeds on all cores; returns the reports of those that failed.
 fn run_all(seeds: Vec<u64>) -> Vec<String> {
-    let seeds = Arc::new(seeds);
-    let next = Arc::new(AtomicU64::new(0));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(seeds.len());
-    let (results, reports) = mpsc::channel();
-    for _ in 0..threads {
-        let (seeds, next, results) = (seeds.clone(), next.clone(), results.clone());
-        std::thread::spawn(move || {
-            while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                let outcome = std::panic::catch_unwind(|| run(*seed));
-                let failed = match outcome {
-                    Ok(outcome) if outcome.violations.is_empty() => None,
-                    Ok(outcome) => Some(report(*seed, &outcome)),
-                    Err(_) => Some(format!("seed {seed} panicked")),
-                };
-                if results.send((*seed, failed)).is_err() {
-                    return;
-                }
-            }
-        });
+    let (seeds, next) = (Arc::new(seeds), Arc::new(AtomicUsize::new(0)));
+    let (teller, news) = mpsc::channel();
+    for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+        let (seeds, next, teller) = (seeds.clone(), next.clone(), teller.clone());
+        std::thread::spawn(move || work(&seeds, &next, &teller));
     }
-    drop(results);
-    let mut failures = Vec::new();
-    let mut left = seeds.to_vec();
+    drop(teller);
+    let (mut failures, mut running) = (Vec::new(), HashMap::new());
     loop {
-        match reports.recv_timeout(RUN_MAX) {
-            Ok((seed, failed)) => {
-                left.retain(|other| *other != seed);
+        match news.recv_timeout(Duration::from_secs(1)) {
+            Ok(News::Begun(seed)) => drop(running.insert(seed, Instant::now())),
+            Ok(News::Ended(seed, failed)) => {
+                running.remove(&seed);
                 failures.extend(failed);
             }
             Err(RecvTimeoutError::Disconnected) => return failures,
-            Err(RecvTimeoutError::Timeout) => {
-                failures
-                    .push(format!("a run does not end; of these: {:?}", &left[..threads.min(left.len())]));
-                return failures;
-            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let Some((seed, _)) = running.iter().find(|(_, begun)| begun.elapsed() > RUN_MAX) {
+            failures.push(format!("seed {seed} does not end"));
+            return failures;
         }
     }
 }

@@ -125,6 +125,12 @@ impl Model {
     /// The store forgot what it was told since `moment`.
     pub(crate) fn store_forgot(&mut self, moment: u64) {
         self.losses += 1;
+        for listener in &mut self.listeners {
+            // So it did its device, perhaps.
+            if matches!(listener.kind, Kind::Device(_)) {
+                listener.owed_since = None;
+            }
+        }
         for push in &mut self.pushes {
             // One that is being answered now may have been taken before.
             if push.accepted.is_none_or(|(at, _)| at >= moment) {
@@ -164,11 +170,16 @@ impl Model {
         *count += 1;
         let session = listener.sessions.last_mut().expect("it is connected");
         let twice_here = session.contains(&id);
-        let twice_ever =
-            *count > 1 && (matches!(listener.kind, Kind::Envelope(_)) || self.pushes[id].ephemeral);
+        // What has no position can be told from nothing: the copy of each node
+        // where a device was comes once.
+        let positioned = !self.pushes[id].ephemeral;
+        let twice_ever = *count > 1 && positioned && matches!(listener.kind, Kind::Envelope(_));
         session.push(id);
         if self.flavour != Flavour::Loses && (twice_here || twice_ever) {
-            self.violation(format!("client {at} heard push {id} twice (in one session: {twice_here})"));
+            let push = &self.pushes[id];
+            self.violation(format!(
+                "client {at} heard push {id} twice (in one session: {twice_here}): {push:?}"
+            ));
         }
     }
 
