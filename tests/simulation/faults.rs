@@ -14,6 +14,9 @@ use tokio::sync::Notify;
 /// How long a node waits for an answer.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(800);
 
+/// How long after that a call may take effect that nobody waits for any more.
+pub(crate) const LATE_MAX: Duration = Duration::from_secs(3);
+
 /// How often each thing goes wrong, of one call.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Rates {

@@ -13,10 +13,9 @@ use postrider::store::{
     NodeRecord, Page, Route, Sent, Settled, Start, Store, StreamEntry, StreamStats,
 };
 
-use crate::faults::{DEADLINE, EntryFate, Fate, Faults};
+use crate::faults::{DEADLINE, EntryFate, Fate, Faults, LATE_MAX};
 
-/// How much later a late call or a delayed entry comes at most.
-const LATE_MAX: Duration = Duration::from_secs(3);
+/// How much later a delayed entry comes at most.
 const ENTRY_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// One node's way to the store that all share.

@@ -110,6 +110,8 @@ pub(crate) async fn a_device_comes_back_to_where_it_first_joined(backend: &dyn B
         let joining = Join { start: Start::Cursor(Some(device("phone"))), ..join(node, &user, 1) };
         let page = store.join(&joining).await.expect("joined");
         assert_eq!((page.after, page.gap), (before, None), "{name}");
+        // Its place is kept although nobody holds the channel any more.
+        store.leave(node, &user, 1, 0).await.expect("left");
         let epoch = push_many(&*store, &user, 2).await;
         let laptop = device("laptop");
         store.acknowledge(&[received(&user, Some(&laptop), epoch, before + 2)]).await.expect("acknowledged");

@@ -323,7 +323,8 @@ impl State {
         let now_ms = at.now.ms();
         let idle_ms = now_ms.saturating_sub(self.touched_at_ms);
         self.directory.is_empty()
-            && (self.numbering.is_none() || idle_ms >= at.limits.channel_retention_ms)
+            && ((self.numbering.is_none() && self.cursors.is_empty())
+                || idle_ms >= at.limits.channel_retention_ms)
             && self.mailbox.is_over(now_ms)
             && self.recall.is_over(now_ms)
     }
