@@ -1,17 +1,17 @@
 // Messages, positions, acknowledgements: what is given, once, and what is said back.
 import assert from 'node:assert/strict';
-import { beforeEach, mock, test } from 'node:test';
+import { afterEach, beforeEach, mock, test } from 'node:test';
 import { connect, memoryStorage, webStorage } from 'postrider';
 import { CHANNEL, FakeServer, pos, record, settle } from './support/fake.mjs';
 
 const NODE = 'http://node.test';
 let server;
 
-beforeEach((context) => {
+beforeEach(() => {
   server = new FakeServer();
   mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
-  context.after?.(() => mock.timers.reset());
 });
+afterEach(() => mock.timers.reset());
 
 async function connected(options = {}, hello = {}) {
   const connection = connect(NODE, { WebSocket: server.WebSocket, ...options });
