@@ -87,10 +87,7 @@ test('what was acknowledged by hand does not come again, and the rest does', { t
   await has(first, 10);
   first.seen.messages[5].ack();
   await first.connection.close();
-  await until('the cursor is kept', async () => {
-    const channel = await cluster.channel('user:clerk');
-    return JSON.stringify(channel).includes(first.seen.messages[5].pos);
-  });
+  await cluster.acknowledged('user:clerk', 'desk', first.seen.messages[5].pos);
   const second = device('clerk', { device: 'desk' });
   await has(second, 4);
   await second.connection.close();

@@ -155,7 +155,11 @@ export class Cluster {
     });
   }
 
-  async channel(name, { url } = this.nodes[0]) {
-    return (await fetch(`${url}/v1/channels/${name}`)).json();
+  /** Waits until a device's cursor is kept at a position. */
+  async acknowledged(channel, device, pos) {
+    await until(`${device} of ${channel} is at ${pos}`, async () => {
+      const { cursors } = await (await fetch(`${this.nodes[0].url}/v1/channels/${channel}`)).json();
+      return cursors.some((cursor) => cursor.device === device && cursor.pos === pos);
+    });
   }
 }
