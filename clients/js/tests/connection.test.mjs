@@ -138,6 +138,15 @@ test('of several addresses the next one is tried after each failure', async () =
   assert.deepEqual(server.peers.map(({ url }) => url.host), ['a.test', 'b.test', 'a.test']);
 });
 
+test('a connection that breaks without a close has one code in every runtime', async () => {
+  for (const code of [0, 1006, undefined]) {
+    const { connection, seen } = await dialling();
+    await server.last.close(code);
+    assert.deepEqual([last(seen).code, last(seen).reason], [1006, 'the connection broke']);
+    await connection.close();
+  }
+});
+
 test('40xx ends it', async () => {
   const { connection, seen } = await dialling();
   await server.last.hello();
