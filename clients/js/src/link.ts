@@ -29,7 +29,8 @@ export class Link {
       this.#heardAt = Date.now();
       owner.frame(decode(data));
     };
-    socket.onclose = ({ code, reason }) => this.#end(code ?? 1006, reason || 'the connection broke');
+    // Deno says 0 where others say 1006: no close came.
+    socket.onclose = ({ code, reason }) => this.#end(code || 1006, reason || 'the connection broke');
     // A close follows every error, and says more.
     socket.onerror = ignore;
     this.#timer = runtime.setTimeout(

@@ -138,6 +138,15 @@ test('of several addresses the next one is tried after each failure', async () =
   assert.deepEqual(server.peers.map(({ url }) => url.host), ['a.test', 'b.test', 'a.test']);
 });
 
+test('a connection that breaks without a close has one code in every runtime', async () => {
+  for (const code of [0, 1006, undefined]) {
+    const { connection, seen } = await dialling();
+    await server.last.close(code);
+    assert.deepEqual([last(seen).code, last(seen).reason], [1006, 'the connection broke']);
+    await connection.close();
+  }
+});
+
 test('40xx ends it', async () => {
   const { connection, seen } = await dialling();
   await server.last.hello();
@@ -201,6 +210,31 @@ test('a replacement that grew old while the network was away is replaced in turn
   await server.last.hello();
   assert.equal(last(seen).state, 'connected');
   assert.deepEqual(asked, [false, true, true]);
+});
+
+test('a token that was accepted and is refused later is replaced, but not in a tight circle', async () => {
+  const asked = [];
+  const { connection, seen } = await dialling({ getToken: ({ refused }) => `token${asked.push(refused)}` });
+  await failed(seen, 4403);
+  await pass(0);
+  await server.last.hello();
+  assert.equal(await failed(seen, 4403), 500, 'again within five seconds');
+  await pass(500);
+  await server.last.hello();
+  await pass(5_000);
+  assert.equal(await failed(seen, 4403), 0);
+  assert.deepEqual(asked, [false, true, true]);
+  await connection.close();
+});
+
+test('who starts again is asked for a token again', async () => {
+  const asked = [];
+  const { connection } = await dialling({ getToken: ({ refused }) => `token${asked.push(refused)}` });
+  await server.last.hello();
+  await connection.close();
+  connection.connect();
+  await settle();
+  assert.deepEqual(asked, [false, false]);
 });
 
 test('without getToken a refusal is the end', async () => {

@@ -120,7 +120,6 @@ test('manual acknowledgement is cumulative and never goes back', async () => {
   assert.deepEqual(peer.of('ack'), []);
   seen.messages[1].ack();
   seen.messages[0].ack();
-  seen.messages[1].ack();
   mock.timers.tick(1_000);
   assert.deepEqual(peer.of('ack'), [{ type: 'ack', positions: { [CHANNEL]: pos(2) } }]);
 });
@@ -247,6 +246,27 @@ test('frames and fields of later releases are passed over, and what is no frame 
   await peer.send('<html>');
   assert.deepEqual(seen.errors.map(({ code }) => code), ['bad_frame', 'bad_frame']);
   assert.equal(connection.state, 'connected');
+});
+
+test('a socket that is closing is not written to', async () => {
+  const { connection, peer } = await connected({ device: 'phone' });
+  await peer.message(1);
+  peer.socket.readyState = 2;
+  mock.timers.tick(250);
+  assert.deepEqual(peer.of('ack'), []);
+  assert.equal(connection.state, 'connected');
+});
+
+test('a listener that is added by another hears from the next message on', async () => {
+  const { connection, peer } = await connected();
+  const late = [];
+  const off = connection.on('message', () => {
+    off();
+    connection.on('message', ({ data }) => late.push(data));
+  });
+  await peer.message(1);
+  await peer.message(2);
+  assert.deepEqual(late, [2]);
 });
 
 test('a listener that closes the connection gets nothing more', async () => {
