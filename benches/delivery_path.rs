@@ -1,4 +1,4 @@
-//! Delivers a number of messages and ends: what `scripts/instructions` counts
+//! Delivers a number of messages and ends: what `valgrind --tool=callgrind` counts
 //! the instructions of. `delivery_path CASE COUNT`.
 //!
 //! | case | what |

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// What a payload is: 128 bytes of JSON.
-pub const PAYLOAD: &[u8] = br#"{"kind":"note","text":"0123456789012345678901234567890123456789012345678901234567890123456789","at":1234567890,"from":"somebod"}"#;
+pub(crate) const PAYLOAD: &[u8] = br#"{"kind":"note","text":"0123456789012345678901234567890123456789012345678901234567890123456789","at":1234567890,"from":"somebod"}"#;
 /// Its frame: four bytes of header.
 const FRAME_BYTES: u64 = PAYLOAD.len() as u64 + 4;
 
@@ -57,7 +57,7 @@ impl Wire for Sink {
 }
 
 /// A node with users and their sessions.
-pub struct Rig {
+pub(crate) struct Rig {
     delivery: Delivery,
     swallowed: Arc<Swallowed>,
     channels: Vec<Channel>,
@@ -67,7 +67,7 @@ pub struct Rig {
 
 impl Rig {
     /// Starts it: so many users, so many plain sessions of each.
-    pub async fn start(users: usize, sessions_each: usize) -> Self {
+    pub(crate) async fn start(users: usize, sessions_each: usize) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let metrics = Metrics::new("bench", "memory");
         let store = Arc::new(memory::Store::new(Limits::default()));
@@ -125,7 +125,7 @@ impl Rig {
 
     /// Pushes a batch, each message to the next user, and waits until every
     /// session has been written to.
-    pub async fn deliver(&mut self, messages: usize) {
+    pub(crate) async fn deliver(&mut self, messages: usize) {
         let until =
             self.swallowed.bytes.load(Ordering::Relaxed) + messages as u64 * self.sessions_each * FRAME_BYTES;
         if messages == 1 {

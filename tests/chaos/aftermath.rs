@@ -19,20 +19,33 @@ const BURIED_WITHIN: Duration = Duration::from_secs(30);
 /// How long the last acknowledgements may take.
 const SETTLED_WITHIN: Duration = Duration::from_secs(15);
 
-/// Checks what is left in Redis; complaints go to the model.
-pub async fn check(redis: &RedisServer, model: &Model, users: usize) {
+/// A look at Redis, past every proxy.
+pub async fn open(redis: &RedisServer) -> Arc<dyn Store> {
     let location = Location::Redis { url: redis.url(), prefix: "postrider".to_owned() };
-    let store = store::open(location, store::Limits::default()).await.expect("redis is there");
-    let left = soon(BURIED_WITHIN, async || only_the_living(redis, &*store, users).await).await;
+    store::open(location, store::Limits::default()).await.expect("redis is there")
+}
+
+/// Nothing is left of the dead, and the streams of the living are empty.
+pub async fn check_nodes(redis: &RedisServer, store: &Arc<dyn Store>, model: &Model) {
+    let left = soon(BURIED_WITHIN, async || only_the_living(redis, &**store).await).await;
     if let Err(left) = left {
         model.complain(format!("after {BURIED_WITHIN:?}: {left}"));
+    }
+}
+
+/// Users are looked for only where they can be, and the books balance. What a
+/// node wrote after its own burial is found by the next push: there was one.
+pub async fn check_channels(store: &Arc<dyn Store>, model: &Model, users: usize) {
+    let left = soon(SETTLED_WITHIN, async || no_stale_lines(&**store, users).await).await;
+    if let Err(left) = left {
+        model.complain(left);
     }
     let deadline = Instant::now() + SETTLED_WITHIN;
     for user in 0..users {
         let left = deadline.saturating_duration_since(Instant::now());
-        if let Err(difference) = soon(left, async || books_balance(&store, model, user).await).await {
-            model
-                .complain(format!("the books of user {user}: {difference}; sent: {:?}", model.of_user(user)));
+        if let Err(difference) = soon(left, async || books_balance(store, model, user).await).await {
+            let sent = model.of_user(user);
+            model.complain(format!("the books of user {user}: {difference}; sent: {sent:?}"));
         }
     }
 }
@@ -49,10 +62,13 @@ async fn soon(within: Duration, mut attempt: impl AsyncFnMut() -> Result<(), Str
     }
 }
 
-/// Nothing of the dead is left, and every stream of the living is empty.
-async fn only_the_living(redis: &RedisServer, store: &dyn Store, users: usize) -> Result<(), String> {
+async fn living(store: &dyn Store) -> Result<HashSet<NodeId>, String> {
     let nodes = store.nodes().await.map_err(|error| error.to_string())?;
-    let living: HashSet<NodeId> = nodes.iter().map(|node| node.id).collect();
+    Ok(nodes.iter().map(|node| node.id).collect())
+}
+
+async fn only_the_living(redis: &RedisServer, store: &dyn Store) -> Result<(), String> {
+    let living = living(store).await?;
     if living.len() != NODES {
         return Err(format!("{} nodes live: {living:?}", living.len()));
     }
@@ -61,16 +77,21 @@ async fn only_the_living(redis: &RedisServer, store: &dyn Store, users: usize) -
     if !dead.is_empty() {
         return Err(format!("left of the dead: {dead:?}"));
     }
-    for user in 0..users {
-        let info = store.inspect(&channel(user)).await.map_err(|error| error.to_string())?;
-        if let Some(route) = info.routes.iter().find(|route| !living.contains(&route.node)) {
-            return Err(format!("user {user} is still looked for at {route:?}"));
-        }
-    }
     for node in living {
         let stats = store.stream_stats(node).await.map_err(|error| error.to_string())?;
         if stats.length + stats.pending > 0 {
             return Err(format!("the stream of {node} is not empty: {stats:?}"));
+        }
+    }
+    Ok(())
+}
+
+async fn no_stale_lines(store: &dyn Store, users: usize) -> Result<(), String> {
+    let living = living(store).await?;
+    for user in 0..users {
+        let info = store.inspect(&channel(user)).await.map_err(|error| error.to_string())?;
+        if let Some(route) = info.routes.iter().find(|route| !living.contains(&route.node)) {
+            return Err(format!("user {user} is still looked for at {route:?}"));
         }
     }
     Ok(())

@@ -7,6 +7,8 @@
 //!
 //! `scripts/chaos` runs longer storms, and the plain load at its full size.
 
+#![expect(clippy::print_stdout, reason = "a storm prints its seed, its schedule and its counts")]
+
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared: each test binary uses a part of it")]
 mod harness;

@@ -41,17 +41,23 @@ impl Sender {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            self.push(&client, &mut rng).await;
+            let kind = match rng.random_range(0..100) {
+                0..4 => Kind::Ephemeral,
+                4..8 => Kind::Brief,
+                8..13 => Kind::Collapsible(rng.random_range(0..3)),
+                _ => Kind::Kept,
+            };
+            self.push(&client, &mut rng, kind).await;
         }
     }
 
-    async fn push(&self, client: &reqwest::Client, rng: &mut StdRng) {
-        let kind = match rng.random_range(0..100) {
-            0..4 => Kind::Ephemeral,
-            4..8 => Kind::Brief,
-            8..13 => Kind::Collapsible(rng.random_range(0..3)),
-            _ => Kind::Kept,
-        };
+    /// Sends one message that is kept.
+    pub async fn last_word(self) {
+        let mut rng = StdRng::seed_from_u64(self.seed);
+        self.push(&client(), &mut rng, Kind::Kept).await;
+    }
+
+    async fn push(&self, client: &reqwest::Client, rng: &mut StdRng, kind: Kind) {
         let n = self.model.sending(self.user, self.number, kind);
         let length = if rng.random_bool(0.02) { 8_000 } else { rng.random_range(0..200) };
         let mut body = json!({

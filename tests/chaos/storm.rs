@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aftermath;
 use crate::harness::PATIENCE;
-use crate::model::{Client, Counts, Model};
+use crate::model::{Client, Model};
 use crate::receivers::Receiver;
 use crate::schedule::{self, Event};
 use crate::senders::Sender;
@@ -37,7 +37,7 @@ const CALM_MAX: Duration = Duration::from_secs(30);
 ///
 /// # Panics
 /// When any promise was broken.
-pub async fn run(seed: u64, length: Duration) -> Counts {
+pub async fn run(seed: u64, length: Duration) {
     let events = schedule::draw(seed, length);
     println!("chaos: seed {seed}, {length:?}, {} troubles", events.len());
     for event in &events {
@@ -60,14 +60,22 @@ pub async fn run(seed: u64, length: Duration) -> Counts {
     let missing = arrival(&model).await;
     println!("  everything had arrived {:.1} s after the last push", calm.elapsed().as_secs_f64());
     if missing == 0 {
-        aftermath::check(&*stage.redis().lock().await, &model, USERS).await;
+        let redis = stage.redis().lock().await;
+        let store = aftermath::open(&redis).await;
+        aftermath::check_nodes(&redis, &store, &model).await;
+        join_all(
+            (0..USERS).map(|user| sender(&stage, &model, seed, USERS * SENDERS_OF_USER + user).last_word()),
+        )
+        .await;
+        arrival(&model).await;
+        aftermath::check_channels(&store, &model, USERS).await;
     }
     closing.cancel();
     while let Some(receiver) = receivers.join_next().await {
         receiver.expect("a receiver does not panic");
     }
     model.judge();
-    verdict(&stage, &model, seed).await
+    verdict(&stage, &model, seed, events.len()).await;
 }
 
 async fn start_receivers(
@@ -100,17 +108,14 @@ async fn start_receivers(
 fn start_senders(stage: &Stage, model: &Arc<Model>, seed: u64, quiet: &CancellationToken) -> JoinSet<()> {
     let mut senders = JoinSet::new();
     for number in 0..USERS * SENDERS_OF_USER {
-        let sender = Sender {
-            model: Arc::clone(model),
-            number,
-            user: number % USERS,
-            addresses: stage.addresses(),
-            seed,
-            interval: INTERVAL,
-        };
-        senders.spawn(sender.run(quiet.clone()));
+        senders.spawn(sender(stage, model, seed, number).run(quiet.clone()));
     }
     senders
+}
+
+fn sender(stage: &Stage, model: &Arc<Model>, seed: u64, number: usize) -> Sender {
+    let (model, addresses) = (Arc::clone(model), stage.addresses());
+    Sender { model, number, user: number % USERS, addresses, seed, interval: INTERVAL }
 }
 
 /// Lets the troubles come, each at its time, and waits until all are over.
@@ -135,17 +140,16 @@ async fn arrival(model: &Model) -> usize {
     }
 }
 
-async fn verdict(stage: &Stage, model: &Model, seed: u64) -> Counts {
+async fn verdict(stage: &Stage, model: &Model, seed: u64, troubles: usize) {
     let counts = model.counts();
     let logs = stage.logs().await;
     let said = |text: &str| logs.iter().map(|log| log.matches(text).count()).sum::<usize>();
-    println!("  {counts}");
+    let (complaints, complained) = model.complaints();
     println!(
-        "  nodes: {} inheritances, {} fencings",
+        "summary: seed {seed}, {troubles} troubles, {} inheritances, {} fencings, {counts}: {complained} complaints",
         said("inherited the stream of a dead node"),
         said("rejoins under a new id")
     );
-    let (complaints, complained) = model.complaints();
     if complained > 0 {
         let folder = std::env::temp_dir().join(format!("postrider-chaos-{seed}"));
         std::fs::create_dir_all(&folder).expect("the folder is created");
@@ -158,5 +162,4 @@ async fn verdict(stage: &Stage, model: &Model, seed: u64) -> Counts {
             complaints.join("\n")
         );
     }
-    counts
 }

@@ -93,7 +93,7 @@ impl World {
         if let Some(missing) = live.iter().find(|id| !registered.iter().any(|record| record.id == **id)) {
             return Some(format!("{missing} does not beat"));
         }
-        let enrolled = self.enrolled.lock().unwrap().clone();
+        let enrolled = self.enrolled.lock().expect("no panic while held").clone();
         for gone in enrolled.into_iter().filter(|id| !live.contains(id)) {
             let channels = self.store.orphaned_channels(gone, 10).await.expect("the store answers");
             if !channels.is_empty() {

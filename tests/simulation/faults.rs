@@ -87,7 +87,7 @@ impl Faults {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.state.lock().unwrap())
+        f(&mut self.state.lock().expect("no panic while held"))
     }
 
     pub(crate) fn set_rates(&self, rates: Rates) {

@@ -122,7 +122,7 @@ impl Node {
         let run = tokio::spawn(session.clone().run(Bytes::new())).abort_handle();
         session.identify(Identity { user: wish.user.clone(), device: wish.device });
         let limits = HelloLimits { frame_bytes_max: 0, outbox_messages_max: 0, outbox_bytes_max: 0 };
-        self.sessions.lock().unwrap().push((session.id(), wish.user.clone()));
+        self.sessions.lock().expect("no panic while held").push((session.id(), wish.user.clone()));
         let subscriptions = vec![(wish.user, wish.start)];
         let heartbeat = self.session_options.heartbeat_interval;
         let opening = Opening { session: session.clone(), subscriptions, heartbeat, limits };
@@ -136,7 +136,7 @@ impl Node {
                 Err(OpenError::Closed) => {}
             }
         });
-        let mut sockets = self.sockets.lock().unwrap();
+        let mut sockets = self.sockets.lock().expect("no panic while held");
         sockets.retain(|task| !task.is_finished());
         sockets.extend([run, opening.abort_handle()]);
         Connection { client: Client::new(far), opened }
@@ -144,14 +144,14 @@ impl Node {
 
     /// How many sessions it has on a channel.
     pub(crate) fn sessions_of(&self, channel: &Channel) -> u32 {
-        let sessions = self.sessions.lock().unwrap();
+        let sessions = self.sessions.lock().expect("no panic while held");
         let attached = sessions.iter().filter(|(id, held)| held == channel && self.delivery.is_attached(*id));
         attached.count() as u32
     }
 
     /// Breaks every socket.
     pub(crate) fn break_sockets(&self) {
-        self.sockets.lock().unwrap().drain(..).for_each(|task| task.abort());
+        self.sockets.lock().expect("no panic while held").drain(..).for_each(|task| task.abort());
     }
 
     /// `kill -9`.

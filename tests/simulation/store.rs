@@ -175,7 +175,7 @@ impl Store for FaultyStore {
     }
 
     async fn enrol(&self, node: NodeId, info: &NodeInfo) -> Result<(), Error> {
-        self.enrolled.lock().unwrap().push(node);
+        self.enrolled.lock().expect("no panic while held").push(node);
         let info = info.clone();
         self.call("enrol", move |store| async move { store.enrol(node, &info).await }).await
     }

@@ -68,7 +68,7 @@ impl World {
     }
 
     pub(crate) fn model<T>(&self, f: impl FnOnce(&mut Model) -> T) -> T {
-        f(&mut self.model.lock().unwrap())
+        f(&mut self.model.lock().expect("no panic while held"))
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -81,20 +81,20 @@ impl World {
 
     pub(crate) fn note(&self, text: impl Into<String>) {
         let line = format!("{:7.3} s  {}", self.begun.elapsed().as_secs_f64(), text.into());
-        self.log.lock().unwrap().push(line);
+        self.log.lock().expect("no panic while held").push(line);
     }
 
     fn draw_seed(&self) -> u64 {
-        self.rng.lock().unwrap().random()
+        self.rng.lock().expect("no panic while held").random()
     }
 
     /// The nodes that are up, by slot.
     pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
-        self.slots.lock().unwrap().iter().flatten().cloned().collect()
+        self.slots.lock().expect("no panic while held").iter().flatten().cloned().collect()
     }
 
     fn slot(&self, slot: usize) -> Option<Arc<Node>> {
-        self.slots.lock().unwrap()[slot].clone()
+        self.slots.lock().expect("no panic while held")[slot].clone()
     }
 
     /// What a load balancer does.
@@ -136,7 +136,7 @@ impl World {
         self.note("every push is answered");
         self.check().await;
         self.note("over");
-        let log = std::mem::take(&mut *self.log.lock().unwrap());
+        let log = std::mem::take(&mut *self.log.lock().expect("no panic while held"));
         self.model(|model| Outcome {
             violations: std::mem::take(&mut model.violations),
             counts: model.counts(),
@@ -180,7 +180,7 @@ impl World {
         )
         .await;
         self.note(format!("slot {slot}: node {} is up", node.delivery.node()));
-        self.slots.lock().unwrap()[slot] = Some(node);
+        self.slots.lock().expect("no panic while held")[slot] = Some(node);
     }
 
     /// Lets everything happen that is planned; returns when all of it is over.
@@ -259,7 +259,7 @@ impl World {
     }
 
     fn take(&self, slot: usize) -> Option<Arc<Node>> {
-        self.slots.lock().unwrap()[slot].take()
+        self.slots.lock().expect("no panic while held")[slot].take()
     }
 }
 

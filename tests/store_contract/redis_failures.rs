@@ -305,6 +305,24 @@ async fn every_key_expires_but_the_registry_and_the_streams_of_nodes() {
     }
 }
 
+/// A storm's story: a node that stood still was buried, and then its last join
+/// arrived.
+#[tokio::test]
+async fn the_index_of_a_buried_node_that_joins_late_is_gone_soon() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let (alive, buried) = (enrolled(&*store).await, NodeId::generate());
+    for (generation, node) in (1..).zip([alive, buried]) {
+        store.join(&join(node, &channel("alice"), generation)).await.expect("joined");
+    }
+    let ttl = |node: NodeId| {
+        let answer = server.ask(&format!("PTTL postrider:d:{{{node}}}"));
+        answer.trim_start_matches(':').parse::<i64>().expect("a number")
+    };
+    assert!((1..=10_000).contains(&ttl(buried)), "{}", ttl(buried));
+    assert!(ttl(alive) > 60_000, "{}", ttl(alive));
+}
+
 #[tokio::test]
 async fn a_dropped_store_leaves_no_connection() {
     let server = RedisServer::start();

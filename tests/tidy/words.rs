@@ -39,7 +39,7 @@ fn resolved_addresses(file: &File) -> Vec<String> {
 #[test]
 fn nothing_is_left_to_do() {
     let everything =
-        ["src", "tests", "scripts", "docs", "grafana", "deploy", "README.md", "Cargo.toml", ".ci"];
+        ["src", "tests", "scripts", "docs", "grafana", "deploy", "clients", "README.md", "Cargo.toml", ".ci"];
     let all = everything
         .iter()
         .flat_map(|start| if super::root().join(start).exists() { files(start) } else { Vec::new() });
@@ -53,7 +53,8 @@ fn nothing_is_unwrapped_outside_tests() {
 
 #[test]
 fn lock_files_pin_by_hash_and_name_no_host() {
-    let locks = files("tests").into_iter().filter(|file| file.path.ends_with("package-lock.json"));
+    let all = ["tests", "clients"].into_iter().flat_map(files);
+    let locks = all.filter(|file| file.path.ends_with("package-lock.json"));
     let complaints: Vec<_> = locks.flat_map(|file| resolved_addresses(&file)).collect();
     no_complaints(&complaints);
 }

@@ -53,6 +53,8 @@ pub(super) struct Engine {
     pub(super) tally: Tally,
     stop: Stop,
     churn: Option<Churn>,
+    /// Whether a socket that ends by itself is connected again.
+    pub(super) rejoining: bool,
     /// Sockets to connect, and when at the earliest.
     joining: VecDeque<(usize, u64)>,
     connecting: usize,
@@ -85,6 +87,7 @@ impl Engine {
             tally,
             stop,
             churn: None,
+            rejoining: true,
             joining: VecDeque::new(),
             connecting: 0,
             connecting_max,
@@ -187,7 +190,7 @@ impl Engine {
         if joining {
             self.connecting -= 1;
         }
-        if joining || self.churn.is_some() {
+        if joining || self.rejoining {
             self.joining.push_back((index, self.clock.now_ns() + RETRY_NS));
         }
     }

@@ -58,7 +58,7 @@ impl Workload {
     fn defaults(self) -> (usize, usize, usize, u64) {
         match self {
             Self::Unicast => (1_000, 32, 2, 4_096),
-            Self::Fanout => (2_000, 4, 2, 64),
+            Self::Fanout => (2_000, 4, 2, 16),
             Self::Idle | Self::Connect | Self::Hold => (10_000, 0, 1, 0),
             Self::Batch => (1_000, 4, 2, 4_096),
             Self::Mixed => (1_000, 16, 2, 1_024),
@@ -80,7 +80,7 @@ pub(super) struct Options {
     /// Messages pushed in a second, at moments fixed in advance; without it as many as are answered.
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
-    /// Without --rate: messages that may be accepted and not delivered [default: 4096; fanout 64].
+    /// Without --rate: messages that may be accepted and not delivered [default: 4096; fanout 16, mixed 1024].
     #[arg(long, value_name = "N")]
     window: Option<u64>,
     /// Bytes of each payload.

@@ -155,7 +155,10 @@ impl Publisher {
         if self.write(tally) == Outcome::Broken {
             return Outcome::Broken;
         }
-        while readable {
+        if !readable {
+            return Outcome::Nothing;
+        }
+        loop {
             let Some(stream) = &mut self.stream else { return Outcome::Nothing };
             let read = match stream.read(buffer) {
                 Ok(0) => return self.broken(tally),
@@ -170,7 +173,6 @@ impl Publisher {
                 return outcome;
             }
         }
-        Outcome::Nothing
     }
 
     fn take_in(&mut self, bytes: &[u8], tally: &mut Tally, now_ns: u64) -> Outcome {

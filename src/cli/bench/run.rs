@@ -194,6 +194,8 @@ impl Run {
         if engine.load.len() > 0 {
             engine.load.begin(engine.clock.now_ns());
         }
+        // From here on a socket that ends is a finding, not a hindrance.
+        engine.rejoining = self.setup.churn.is_some();
         if let Some(per_second) = self.setup.churn {
             engine.churn(per_second);
         }

@@ -5,16 +5,16 @@
 //! [`Settled`]: the one that made it or, for changes that housekeeping or an
 //! inspection made, the next that comes.
 
-use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
 use crate::protocol::{Channel, Device, NodeId, Position};
 use crate::store::{
-    Append, Appended, ChannelInfo, Cursor, Error, Gap, GapReason, Ledger, Limits, Page, Route, Settled, Start,
+    Append, Appended, ChannelInfo, Error, Gap, GapReason, Ledger, Limits, Page, Route, Settled, Start,
 };
 
 use super::clock::Now;
+use super::cursors::Cursors;
 use super::mailbox::{Kept, Mailbox};
 use super::numbering::{Meaning, Numbering};
 use super::recall::{Answer, Recall};
@@ -49,8 +49,7 @@ pub(super) struct State {
     ephemeral_accepted_at_ms: u64,
     mailbox: Mailbox,
     directory: Vec<Route>,
-    /// None: at the beginning, before anything was pushed.
-    cursors: BTreeMap<Device, (Option<Position>, u64)>,
+    cursors: Cursors,
     recall: Recall,
     /// Moved in the ledger and not told to anyone yet.
     untold: Settled,
@@ -165,15 +164,11 @@ impl State {
         Page { head, after, gap, messages, complete, settled: mem::take(&mut self.untold) }
     }
 
-    /// Notes where a device begins that is here for the first time. Without it,
-    /// what another device receives while this one is on its way would move the
-    /// place to which this one comes back.
+    /// Notes where a device begins that joins for the first time.
     pub(super) fn place(&mut self, start: &Start, page: &Page, now: Now) {
-        if let Start::Cursor(Some(device)) = start
-            && !self.cursors.contains_key(device)
-        {
+        if let Start::Cursor(Some(device)) = start {
             let place = page.head.map(|head| Position::new(head.epoch, page.after));
-            self.cursors.insert(device.clone(), (place, now.ms()));
+            self.cursors.place(device, place, now.ms());
         }
     }
 
@@ -191,7 +186,7 @@ impl State {
             Start::After(given) => *given,
             Start::Cursor(None) => watermark,
             Start::Cursor(Some(device)) => match self.cursors.get(device) {
-                Some((place, _)) => place.unwrap_or(Position::new(watermark.epoch, 0)),
+                Some(place) => place.unwrap_or(Position::new(watermark.epoch, 0)),
                 None => watermark,
             },
         };
@@ -230,10 +225,8 @@ impl State {
         }
         self.touched_at_ms = now.ms();
         self.expire(now.ms(), 0);
-        if let Some(device) = device
-            && self.cursors.get(device).is_none_or(|(old, _)| old.is_none_or(|old| old.seq <= position.seq))
-        {
-            self.cursors.insert(device.clone(), (Some(position), now.ms()));
+        if let Some(device) = device {
+            self.cursors.receive(device, position, now.ms());
         }
         if position.seq > self.watermark {
             let received = self.mailbox.count(self.watermark, position.seq);
@@ -296,9 +289,6 @@ impl State {
         self.untold.dropped_unreported += unreported;
         let mut routes = self.directory.clone();
         routes.sort_by_key(|line| line.node);
-        let cursors = self.cursors.iter().filter_map(|(device, (position, at_ms))| {
-            Some(Cursor { device: device.clone(), position: (*position)?, at_ms: *at_ms })
-        });
         ChannelInfo {
             head: self.head().filter(|head| head.seq > 0),
             floor: self.floor,
@@ -307,7 +297,7 @@ impl State {
             waiting_counted: self.mailbox.count(self.watermark, u64::MAX) + self.ephemeral_waiting(),
             ledger: sum(&self.durable, &self.ephemeral),
             routes,
-            cursors: cursors.collect(),
+            cursors: self.cursors.list(),
         }
     }
 

@@ -19,6 +19,7 @@
 mod channel;
 mod clock;
 mod consumer;
+mod cursors;
 mod mailbox;
 mod nodes;
 mod numbering;

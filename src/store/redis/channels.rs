@@ -19,6 +19,8 @@ const HEAD_BYTES: isize = 24;
 const META_VERSION: u8 = 1;
 /// How long the index of a node outlives its last beat; live nodes renew it.
 pub(super) const INDEX_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
+/// How long that of a node without a stream is kept.
+const STRAY_INDEX_TTL_MS: u64 = 10_000;
 /// Scripts compute in doubles; no node makes so many registrations.
 const GENERATION_MAX: u64 = (1 << 53) - 1;
 /// Commands in one pipeline, so that a long list does not keep others waiting.
@@ -33,8 +35,9 @@ pub(super) fn add_route(command: &mut Cmd, node: NodeId, generation: u64, sessio
 
 /// Notes the channel in the node's index.
 pub(super) fn add_to_index(store: &Store, node: NodeId, channel: &Channel) -> Cmd {
-    let mut command = Script::Index.call(1);
-    command.arg(store.keys.index(node)).arg(channel.as_str()).arg(INDEX_TTL_MS);
+    let mut command = Script::Index.call(2);
+    command.arg(store.keys.index(node)).arg(store.keys.stream(node));
+    command.arg(channel.as_str()).arg(INDEX_TTL_MS).arg(STRAY_INDEX_TTL_MS);
     command
 }
 

@@ -1,6 +1,8 @@
 -- The end of a join: notes where a device begins that is here for the first time.
 -- Without it, what another device receives while this one is on its way would
 -- move the place to which this one comes back.
+--
+-- ARGV[9] device  as in read.lua
 if newcomer then
   call('HSET', KEYS[6], ARGV[9], struct.pack('>c8I6I6', place_epoch, place_seq, now))
   -- finish.lua does as much for a channel that is known.

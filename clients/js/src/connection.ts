@@ -1,0 +1,337 @@
+// The policy: when to dial, with which token and positions, and what follows an
+// end. Every dial has a number; whatever answers late to an earlier one is not
+// listened to.
+
+import { address } from './address.js';
+import { Backoff } from './backoff.js';
+import { afterClose, CLOSE_CODES } from './close.js';
+import { Emitter } from './emitter.js';
+import { isUnauthorized, PostriderError, textOf } from './errors.js';
+import type { Hello, MessageFrame, ServerFrame } from './frames.js';
+import { Link } from './link.js';
+import { Progress } from './progress.js';
+import { Recent } from './recent.js';
+import { runtime, type Timer, type WebSocketConstructor } from './runtime.js';
+import type { Address, Connection, Events, Gap, Options, Positions, Session, State } from './types.js';
+import { wakeOn } from './wake.js';
+import { within } from './within.js';
+
+/** Uptime after which earlier failures no longer count. */
+const STABLE_MS = 5_000;
+
+/**
+ * Connects to a node, or to the load balancer before them, and stays connected. Of several
+ * addresses another one is tried after each failure.
+ *
+ * Dialling begins with the first listener for messages, so that none can be missed.
+ */
+export function connect<T = unknown>(url: Address | readonly Address[], options: Options = {}): Connection<T> {
+  const urls = (Array.isArray(url) ? url : [url]).map((one: Address) => address(one, options));
+  if (urls.length === 0) throw new TypeError('an address is needed');
+  const Socket = options.WebSocket ?? runtime.WebSocket;
+  if (!Socket) {
+    throw new TypeError('this runtime has no WebSocket: install the package ws and pass { WebSocket }');
+  }
+  return new Keeper<T>(urls, Socket, options);
+}
+
+class Keeper<T> implements Connection<T> {
+  readonly #urls: readonly string[];
+  readonly #Socket: WebSocketConstructor;
+  readonly #options: Options;
+  readonly #events = new Emitter<T>();
+  readonly #progress: Progress;
+  readonly #recent: Recent;
+  readonly #backoff: Backoff;
+  readonly #timeoutMs: number;
+
+  #state: State = 'disconnected';
+  #session: Session | undefined;
+  #link: Link | undefined;
+  #dials = 0;
+  #urlAt = 0;
+  #token: string | undefined;
+  /** The dial for which the token was got. */
+  #tokenDial = 0;
+  /** A token was refused, and none accepted since. */
+  #refused = false;
+  /** Nothing failed since the last stable connection: a reconnect need not wait. */
+  #fresh = true;
+  /** The same of tokens. */
+  #renewed = false;
+  /** When the draining node asked this client to be elsewhere. */
+  #leaveAt: number | undefined;
+  #retryTimer: Timer;
+  #stableTimer: Timer;
+  #drainTimer: Timer;
+  #ackTimer: Timer;
+  #sleep: (() => void) | undefined;
+
+  constructor(urls: readonly string[], Socket: WebSocketConstructor, options: Options) {
+    this.#urls = urls;
+    this.#Socket = Socket;
+    this.#options = options;
+    this.#timeoutMs = options.connectTimeoutMs ?? 10_000;
+    this.#recent = new Recent(options.idsMax ?? 1_000);
+    this.#backoff = new Backoff(options.backoffMs ?? 1_000, options.backoffMsMax ?? 30_000);
+    this.#progress = new Progress(options.storage, (error) =>
+      this.#report('storage', `positions are not kept: ${textOf(error)}`, error),
+    );
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  get session(): Session | undefined {
+    return this.#session;
+  }
+
+  get positions(): Positions {
+    return this.#progress.positions();
+  }
+
+  on<E extends keyof Events<T>>(event: E, listener: (event: Events<T>[E]) => void): () => void {
+    const off = this.#events.add(event, listener);
+    if (event === 'message' && this.#dials === 0) {
+      // After the listeners that are added next.
+      this.#dials = 1;
+      runtime.queueMicrotask(() => this.#dials === 1 && this.connect());
+    }
+    return off;
+  }
+
+  connect(): void {
+    if (this.#state === 'connected') return;
+    if (this.#state === 'disconnected') {
+      this.#refused = false;
+      this.#steady();
+      this.#sleep = wakeOn({
+        online: () => this.#online(),
+        visible: () => this.#visible(),
+        hidden: () => this.#flush(),
+      });
+      this.#redial('connecting');
+    } else if (this.#retryTimer !== undefined) {
+      void this.#dial();
+    }
+  }
+
+  close(): Promise<void> {
+    this.#dials += 1;
+    this.#leave('closed by the application');
+    if (this.#state !== 'disconnected') {
+      this.#end(CLOSE_CODES.normal, 'closed by the application');
+    }
+    return this.#progress.saved();
+  }
+
+  async #dial(): Promise<void> {
+    this.#stop();
+    const dial = (this.#dials += 1);
+    await this.#progress.load(this.#timeoutMs);
+    if (dial !== this.#dials) return;
+    const { getToken } = this.#options;
+    if (getToken && this.#token === undefined) {
+      try {
+        const asked = Promise.resolve(getToken({ refused: this.#refused }));
+        const token = await within(this.#timeoutMs, asked);
+        if (dial !== this.#dials) return;
+        this.#token = token;
+        this.#tokenDial = dial;
+      } catch (error) {
+        return this.#tokenless(dial, error);
+      }
+    }
+    this.#open();
+  }
+
+  #tokenless(dial: number, error: unknown): void {
+    if (dial !== this.#dials) return;
+    if (isUnauthorized(error)) return this.#end(CLOSE_CODES.token, error.message);
+    const text = `getToken failed: ${textOf(error)}`;
+    this.#report('token', text, error);
+    // A listener may have closed the connection.
+    if (dial === this.#dials) this.#retry(undefined, text, this.#backoff.next());
+  }
+
+  #open(): void {
+    const url = this.#urls[this.#urlAt % this.#urls.length] as string;
+    try {
+      const link = (this.#link = new Link(this.#Socket, url, this.#timeoutMs, {
+        opened: () => {
+          if (this.#token !== undefined) link.send({ type: 'auth', token: this.#token });
+          link.send({ type: 'resume', positions: this.#progress.positions() });
+        },
+        frame: (frame) => this.#frame(link, frame),
+        closed: (code, reason) => this.#lost(code, reason),
+      }));
+    } catch (error) {
+      // A page may not open this address at all (mixed content, a policy): no second try will do.
+      this.#end(undefined, textOf(error));
+    }
+  }
+
+  #frame(link: Link, frame: ServerFrame | undefined): void {
+    switch (frame?.type) {
+      case undefined:
+        return this.#report('bad_frame', 'what came is no envelope');
+      case 'hello':
+        return this.#greeted(link, frame);
+      case 'message':
+        return this.#message(frame);
+      case 'gap':
+        return this.#gap(frame);
+      case 'ping':
+        this.#flush();
+        return link.send({ type: 'pong' });
+      case 'drain':
+        return this.#drain(frame.reconnect_after_ms);
+      case 'error':
+        if (frame.code === 'bad_frame' && this.#state === 'connecting') {
+          // The storage held what never was a position. Without it, the device's cursor decides.
+          this.#progress.forget();
+          link.send({ type: 'resume', positions: {} });
+        }
+        return this.#report(frame.code, frame.message);
+    }
+  }
+
+  #greeted(link: Link, hello: Hello): void {
+    const { session, node, user, device, resumed } = hello;
+    this.#refused = false;
+    link.watch(hello.heartbeat_ms + (this.#options.heartbeatGraceMs ?? 10_000));
+    this.#stableTimer = runtime.setTimeout(() => this.#steady(), STABLE_MS);
+    this.#session = { session, node, user, device, resumed };
+    this.#progress.begin(hello.positions);
+    this.#ackSoon();
+    this.#become('connected', undefined, `connected to node ${node}`);
+  }
+
+  #message({ id, channel, pos, ts, data }: MessageFrame): void {
+    const isNew = this.#recent.add(`${channel} ${id}`);
+    const acknowledge = pos === undefined ? () => false : this.#progress.give(channel, pos);
+    const ack = () => void (acknowledge() && this.#ackSoon());
+    if (isNew) this.#events.emit('message', { id, channel, pos, ts, data: data as T, ack });
+    if (this.#options.ack !== 'manual') ack();
+  }
+
+  #gap({ channel, from, to, reason }: Gap): void {
+    const acknowledge = to === null ? undefined : this.#progress.give(channel, to);
+    this.#events.emit('gap', { channel, from, to, reason });
+    // Told again after a reload unless its listeners have heard of it.
+    if (!acknowledge) this.#progress.forget(channel);
+    else if (this.#options.ack !== 'manual' && acknowledge()) this.#ackSoon();
+  }
+
+  #drain(afterMs: number): void {
+    this.#leaveAt = Date.now() + afterMs;
+    runtime.clearTimeout(this.#drainTimer);
+    this.#drainTimer = runtime.setTimeout(() => {
+      this.#leave('the node drains');
+      this.#lost(CLOSE_CODES.restart, 'the node drains');
+    }, afterMs);
+  }
+
+  /** The link is gone; what follows is in the code's range. */
+  #lost(code: number, reason: string): void {
+    this.#link = undefined;
+    this.#urlAt += 1;
+    const leaveInMs = this.#leaveAt === undefined ? undefined : Math.max(0, this.#leaveAt - Date.now());
+    this.#stop();
+    const after = afterClose(code);
+    if (after === 'token') return this.#renew(code, reason);
+    if (after === 'stop') return this.#end(code, reason);
+    // The drain has spread its clients already: the moment it named needs no further jitter.
+    const atOnce = after === 'now' || leaveInMs !== undefined;
+    const delayMs = atOnce && this.#fresh ? 0 : this.#backoff.next();
+    this.#fresh = false;
+    this.#retry(code, reason, Math.max(delayMs, leaveInMs ?? 0));
+  }
+
+  /** The token was refused: the next one, unless it was asked for in answer to a refusal. */
+  #renew(code: number, reason: string): void {
+    const brandNew = this.#refused && this.#tokenDial === this.#dials;
+    if (brandNew || !this.#options.getToken) return this.#end(code, reason);
+    const delayMs = this.#renewed ? this.#backoff.next() : 0;
+    this.#refused = this.#renewed = true;
+    this.#token = undefined;
+    this.#retry(code, reason, delayMs);
+  }
+
+  #steady(): void {
+    this.#fresh = true;
+    this.#renewed = false;
+    this.#backoff.reset();
+  }
+
+  #retry(code: number | undefined, reason: string, delayMs: number): void {
+    this.#retryTimer = runtime.setTimeout(() => void this.#dial(), delayMs);
+    this.#become('connecting', code, reason, delayMs);
+  }
+
+  #end(code: number | undefined, reason: string): void {
+    this.#stop();
+    this.#dials += 1;
+    this.#link = undefined;
+    this.#token = undefined;
+    this.#sleep?.();
+    this.#become('disconnected', code, reason);
+  }
+
+  /** Whatever is planned for the link, or for the next one, is off. */
+  #stop(): void {
+    for (const timer of [this.#retryTimer, this.#stableTimer, this.#drainTimer, this.#ackTimer]) {
+      runtime.clearTimeout(timer);
+    }
+    this.#retryTimer = this.#ackTimer = this.#leaveAt = undefined;
+  }
+
+  #leave(reason: string): void {
+    this.#flush();
+    this.#link?.close(reason);
+    this.#link = undefined;
+  }
+
+  #online(): void {
+    this.#leave('the network changed');
+    this.#redial('the network changed');
+  }
+
+  #redial(reason: string): void {
+    this.#stop();
+    const dials = this.#dials;
+    this.#become('connecting', undefined, reason, 0);
+    // A listener may have closed the connection, or dialled by itself.
+    if (dials === this.#dials) void this.#dial();
+  }
+
+  #visible(): void {
+    if (this.#retryTimer !== undefined) void this.#dial();
+    else this.#link?.check();
+  }
+
+  #ackSoon(): void {
+    this.#ackTimer ??= runtime.setTimeout(() => this.#flush(), this.#options.ackIntervalMs ?? 250);
+  }
+
+  #flush(): void {
+    runtime.clearTimeout(this.#ackTimer);
+    this.#ackTimer = undefined;
+    // A nameless session has nothing to acknowledge: written counts as received.
+    if (!this.#link || !this.#session?.device) return;
+    const positions = this.#progress.takeUnsent();
+    if (positions) this.#link.send({ type: 'ack', positions });
+  }
+
+  #become(state: State, code: number | undefined, reason: string, retryInMs?: number): void {
+    const previous = this.#state;
+    this.#state = state;
+    if (state !== 'connected') this.#session = undefined;
+    this.#events.emit('state', { state, previous, code, reason, retryInMs, session: this.#session });
+  }
+
+  #report(code: string, message: string, cause?: unknown): void {
+    this.#events.emit('error', new PostriderError(code, message, cause));
+  }
+}

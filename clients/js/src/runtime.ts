@@ -1,0 +1,45 @@
+// The little that browsers, workers, Node.js, Deno and Bun have in common. No
+// type library is assumed, so that applications compile without "DOM".
+
+/** The part of a WebSocket that is used. Every runtime's own satisfies it, and so does the package `ws`. */
+export interface WebSocketLike {
+  readonly readyState: number;
+  onopen: ((event: any) => void) | null;
+  onmessage: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  send(data: string): void;
+  close(code?: number, reason?: string): void;
+}
+
+/** What makes WebSockets. */
+export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
+
+export type Timer = unknown;
+
+interface Runtime {
+  setTimeout(run: () => void, delayMs: number): Timer;
+  clearTimeout(timer: Timer): void;
+  queueMicrotask(run: () => void): void;
+  URL: new (url: string, base?: string) => ParsedUrl;
+  WebSocket?: WebSocketConstructor;
+  location?: { href: string };
+  document?: EventSource & { visibilityState: string };
+  addEventListener?: EventSource['addEventListener'];
+  removeEventListener?: EventSource['removeEventListener'];
+}
+
+interface EventSource {
+  addEventListener(type: string, listener: () => void): void;
+  removeEventListener(type: string, listener: () => void): void;
+}
+
+interface ParsedUrl {
+  protocol: string;
+  pathname: string;
+  hash: string;
+  readonly href: string;
+  readonly searchParams: { set(name: string, value: string): void };
+}
+
+export const runtime = globalThis as unknown as Runtime;
