@@ -36,6 +36,11 @@ impl Cursors {
         }
     }
 
+    /// Whether no device has a place.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Every device that received something, or began behind something.
     pub(super) fn list(&self) -> Vec<Cursor> {
         let cursor = |(device, (place, at_ms)): (&Device, &(Place, u64))| {
