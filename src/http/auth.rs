@@ -155,6 +155,12 @@ impl Authenticator {
         })
     }
 
+    /// Whether anyone may connect and send.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.0, Mode::None)
+    }
+
     /// Whose token this is.
     ///
     /// # Errors

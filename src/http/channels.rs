@@ -64,7 +64,7 @@ impl App {
         Ok(warp::reply::json(&NodesAnswer { nodes: nodes.collect() }).into_response())
     }
 
-    fn authorize(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    pub(super) fn authorize(&self, headers: &HeaderMap) -> Result<(), Problem> {
         self.sender(headers).map(drop)
     }
 }

@@ -8,10 +8,13 @@
 //! | `GET /v1/channels/{channel}` | who is online and how far they are |
 //! | `DELETE /v1/channels/{channel}/sessions` | close them |
 //! | `GET /v1/nodes` | the live nodes |
+//! | `GET /v1/stats` | this node's numbers |
 //! | `GET /healthz` | the process runs |
 //! | `GET /readyz` | it takes traffic |
 //! | `GET /metrics` | for Prometheus |
-//! | `GET /` | a page to try it on |
+//! | `GET /openapi.json` | all of this, described |
+//! | `GET /`, `GET /console`, `GET /docs` | pages: to try it, to operate it, to read about it |
+//! | `GET /assets/{file}` | what the pages are made of |
 //!
 //! Only this module knows warp. It refuses to know Redis, and what a session
 //! does once it is attached. A refusal is a [`Problem`]; a warp rejection means
@@ -24,11 +27,13 @@ pub mod credentials;
 mod error;
 mod handshake;
 mod health;
-mod page;
+mod openapi;
+mod pages;
 mod push;
 mod routes;
 mod server;
 mod service;
+mod stats;
 mod websocket;
 
 use std::num::NonZeroU32;

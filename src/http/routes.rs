@@ -9,7 +9,7 @@ use warp::http::header::{CONNECTION, UPGRADE};
 use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
-use super::{App, body, error};
+use super::{App, body, error, openapi, pages};
 
 impl App {
     /// Every route.
@@ -18,6 +18,8 @@ impl App {
             .or(self.socket_route())
             .unify()
             .or(self.operator_routes())
+            .unify()
+            .or(self.page_routes())
             .unify()
             .recover(|rejection: Rejection| async move {
                 Ok::<_, Infallible>(error::from_rejection(&rejection).into_response())
@@ -105,9 +107,32 @@ impl App {
         let healthz = warp::path!("healthz").and(warp::get()).and(self.with()).map(|app: Self| app.healthz());
         let readyz = warp::path!("readyz").and(warp::get()).and(self.with()).map(|app: Self| app.readyz());
         let metrics = warp::path!("metrics").and(warp::get()).and(self.with()).map(|app: Self| app.metrics());
-        let page = warp::path::end().and(warp::get()).map(super::page::page);
-        let listings = channel.or(disconnect).unify().or(nodes).unify();
-        listings.or(healthz).unify().or(readyz).unify().or(metrics).unify().or(page).unify().boxed()
+        let stats = warp::path!("v1" / "stats")
+            .and(warp::get())
+            .and(self.with())
+            .and(warp::header::headers_cloned())
+            .then(|app: Self, headers: HeaderMap| async move {
+                app.stats(&headers).await.unwrap_or_else(Reply::into_response)
+            });
+        let listings = channel.or(disconnect).unify().or(nodes).unify().or(stats).unify();
+        listings.or(healthz).unify().or(readyz).unify().or(metrics).unify().boxed()
+    }
+
+    fn page_routes(&self) -> BoxedFilter<(Response,)> {
+        let page = |name: &'static str| {
+            move |headers: HeaderMap| pages::page(name, &headers).unwrap_or_else(Reply::into_response)
+        };
+        let headers = warp::header::headers_cloned;
+        let home = warp::path::end().and(warp::get()).and(headers()).map(page("home.html"));
+        let console = warp::path!("console").and(warp::get()).and(headers()).map(page("console.html"));
+        let docs = warp::path!("docs").and(warp::get()).and(headers()).map(page("docs.html"));
+        let openapi = warp::path!("openapi.json").and(warp::get()).map(openapi::serve);
+        let asset = warp::path!("assets" / String).and(warp::get()).and(headers()).map(
+            |name: String, headers: HeaderMap| {
+                pages::asset(&name, &headers).unwrap_or_else(Reply::into_response)
+            },
+        );
+        home.or(console).unify().or(docs).unify().or(openapi).unify().or(asset).unify().boxed()
     }
 }
 

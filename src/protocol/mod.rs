@@ -12,6 +12,8 @@ mod id;
 mod message;
 mod position;
 pub mod rest;
+mod schema;
+pub mod stats;
 pub mod ws;
 
 pub use channel::{Channel, ChannelError, DEVICE_BYTES_MAX, Device, DeviceError, NAME_BYTES_MAX};

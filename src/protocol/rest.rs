@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{Channel, MessageId, NodeId, Position};
 
@@ -15,18 +16,21 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 pub const RECIPIENTS_MAX: usize = 100;
 
 /// The body of `POST /v1/push`, and one message of a batch.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PushBody {
     /// One channel, or a list of them.
     pub to: Recipients,
     /// Any JSON.
+    #[schema(value_type = serde_json::Value, examples(json!({"order": 42})))]
     pub data: Box<RawValue>,
     /// Seconds to keep it; 0: only for who is connected now.
     #[serde(default)]
+    #[schema(nullable, maximum = 604_800, examples(86_400))]
     pub ttl: Option<u64>,
     /// Replaces an earlier message of the same key that a device has not seen.
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 64, examples("order-42"))]
     pub collapse_key: Option<String>,
     /// A ULID of the sender's; also makes a retry harmless.
     #[serde(default)]
@@ -44,15 +48,16 @@ pub enum Recipients {
 }
 
 /// The body of `POST /v1/push/batch`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchBody {
     /// The messages; each has one recipient.
+    #[schema(min_items = 1, max_items = 100)]
     pub messages: Vec<PushBody>,
 }
 
 /// What a push answers for each recipient.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PushAnswer {
     /// The message's id.
     pub id: MessageId,
@@ -66,11 +71,12 @@ pub struct PushAnswer {
     /// Sessions these nodes have for the recipient.
     pub sessions: u32,
     /// When it stops being kept, in RFC 3339.
+    #[schema(format = DateTime, examples("2026-11-24T19:02:11.482Z"))]
     pub expires_at: String,
 }
 
 /// One result of a batch or of a push to several recipients.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum ItemAnswer {
     /// It was accepted.
@@ -93,21 +99,21 @@ pub enum ItemAnswer {
 }
 
 /// The answer to a batch.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct BatchAnswer {
     /// In input order.
     pub results: Vec<ItemAnswer>,
 }
 
 /// The answer to `GET /v1/nodes`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct NodesAnswer {
     /// The live nodes, by id.
     pub nodes: Vec<NodeAnswer>,
 }
 
 /// One live node.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct NodeAnswer {
     /// Its id.
     pub id: NodeId,
@@ -116,6 +122,7 @@ pub struct NodeAnswer {
     /// Its version.
     pub version: String,
     /// When it started, in RFC 3339.
+    #[schema(format = DateTime, examples("2026-11-24T19:02:11.482Z"))]
     pub started_at: String,
     /// Its sessions.
     pub sessions: u64,
@@ -126,7 +133,7 @@ pub struct NodeAnswer {
 }
 
 /// The answer to `GET /v1/channels/{channel}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ChannelAnswer {
     /// The channel.
     pub channel: Channel,
@@ -147,7 +154,7 @@ pub struct ChannelAnswer {
 }
 
 /// A node that holds a channel.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ChannelNode {
     /// Its id.
     pub node: NodeId,
@@ -156,18 +163,19 @@ pub struct ChannelNode {
 }
 
 /// How far a device has come.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct CursorAnswer {
     /// The device.
     pub device: String,
     /// The last position it acknowledged.
     pub pos: Position,
     /// When, in RFC 3339.
+    #[schema(format = DateTime, examples("2026-11-24T19:02:11.482Z"))]
     pub at: String,
 }
 
 /// The answer to `DELETE /v1/channels/{channel}/sessions`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct DisconnectAnswer {
     /// Nodes that were told.
     pub nodes: u32,

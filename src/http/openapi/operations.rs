@@ -1,0 +1,222 @@
+//! Every route, described.
+
+use serde_json::{Value, json};
+
+use crate::protocol::Channel;
+use crate::protocol::rest::{
+    BatchAnswer, BatchBody, ChannelAnswer, DisconnectAnswer, ItemAnswer, NodesAnswer, PushAnswer, PushBody,
+};
+use crate::protocol::stats::StatsAnswer;
+
+use super::{Operation, Scope};
+
+/// What whoever asks the store may be told.
+const STORE: &[&str] = &["store_unavailable", "store_timeout", "internal"];
+
+pub(super) fn all() -> Vec<Operation> {
+    [send(), receive(), look(), operate(), pages()].into_iter().flatten().collect()
+}
+
+fn send() -> Vec<Operation> {
+    let key = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"});
+    let key_text = "A retry with the same key and body is answered as the first time and delivered once.";
+    let trace = json!({"type": "string", "maxLength": 64});
+    let body = &["bad_request", "invalid_json", "invalid_idempotency_key", "body_incomplete", "body_timeout"];
+    let message = &["body_too_large", "invalid_body"];
+    let single = Operation::new("post", "/v1/push", "push", "Send")
+        .says(
+            "Push a message",
+            "To one recipient or to a list of them. Answered 202 once the message is kept; delivery goes on \
+             from there. With a list the answer is a list, in the same order.",
+        )
+        .needs(Scope::Push)
+        .takes("header", "Idempotency-Key", key_text, key.clone())
+        .takes("header", "traceparent", "Carried along with the message.", trace.clone())
+        .body::<PushBody>(json!({
+            "to": "user:alice", "data": {"order": 42}, "ttl": 86_400, "collapse_key": "order-42",
+        }))
+        .answers_one_or_many::<PushAnswer, ItemAnswer>(202, "Kept, and on its way.", accepted())
+        .refuses(body)
+        .refuses(message)
+        .refuses(&[
+            "invalid_channel",
+            "unsupported_channel",
+            "invalid_recipients",
+            "invalid_ttl",
+            "invalid_collapse_key",
+            "idempotency_key_reused",
+            "store_out_of_memory",
+        ])
+        .refuses(STORE)
+        .sample("Shell", "curl", include_str!("../../../docs/examples/push.sh"))
+        .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/push.mjs"))
+        .sample("Python", "Python", include_str!("../../../docs/examples/push.py"));
+    let batch = Operation::new("post", "/v1/push/batch", "pushBatch", "Send")
+        .says("Push many messages", "Each has its own recipient and its own result, in the same order.")
+        .needs(Scope::Push)
+        .takes("header", "Idempotency-Key", "One for the whole batch.", key)
+        .takes("header", "traceparent", "Carried along with each message.", trace)
+        .body::<BatchBody>(json!({"messages": [
+            {"to": "user:alice", "data": "for you"}, {"to": "user:bob", "data": "and for you", "ttl": 0},
+        ]}))
+        .answers::<BatchAnswer>(200, "One result for each message.", json!({"results": [batch_item()]}))
+        .refuses(body)
+        .refuses(message)
+        .refuses(&["invalid_batch"])
+        .sample("Shell", "curl", include_str!("../../../docs/examples/batch.sh"))
+        .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/batch.mjs"))
+        .sample("Python", "Python", include_str!("../../../docs/examples/batch.py"));
+    vec![single, batch]
+}
+
+fn receive() -> Vec<Operation> {
+    let name = json!({"type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9._-]+$"});
+    let socket = Operation::new("get", "/v1/ws", "connect", "Receive")
+        .says(
+            "Open a session",
+            "A WebSocket. Without a subprotocol each frame is bare `data`; with `postrider.v1+json` frames are \
+             JSON envelopes that can be acknowledged and resumed. The token may come as the cookie `token`, as \
+             a bearer token, as the subprotocol `bearer.<base64url>`, in the first frame, or as `?token=`.",
+        )
+        .needs(Scope::User)
+        .takes("query", "device", "A name for this device that you choose and keep.", name)
+        .takes("query", "from", "Where to begin.", json!({"type": "string", "enum": ["now", "oldest"]}))
+        .takes("query", "pos", "Begin behind this position.", json!({"type": "string"}))
+        .takes("query", "resume", "`1`: positions follow in the first frame.", json!({"type": "string"}))
+        .takes("query", "token", "The token, where nothing else can carry it.", json!({"type": "string"}))
+        .answers_empty(101, "The socket is open; a refusal that browsers must see is a close frame.")
+        .refuses(&["bad_request", "websocket_key", "upgrade_required", "websocket_version"])
+        .refuses(&["draining", "handshake_rate"])
+        .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/listen.mjs"));
+    vec![socket]
+}
+
+fn look() -> Vec<Operation> {
+    let channel = Operation::new("get", "/v1/channels/{channel}", "getChannel", "Look")
+        .says(
+            "Look at a channel",
+            "Who is online and where, what is kept, how far each device has come, and what became of all \
+             that was ever sent.",
+        )
+        .needs(Scope::Read)
+        .in_path::<Channel>("channel", "Like `user:alice`.")
+        .answers::<ChannelAnswer>(200, "The channel; one that was never used is empty.", channel_example())
+        .refuses(&["bad_request", "not_found", "invalid_channel"])
+        .refuses(STORE)
+        .sample("Shell", "curl", include_str!("../../../docs/examples/channel.sh"))
+        .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/channel.mjs"))
+        .sample("Python", "Python", include_str!("../../../docs/examples/channel.py"));
+    let disconnect = Operation::new("delete", "/v1/channels/{channel}/sessions", "closeSessions", "Look")
+        .says("Close a channel's sessions", "On every node; they are closed with 4000 and stay away.")
+        .needs(Scope::Admin)
+        .in_path::<Channel>("channel", "Like `user:alice`.")
+        .answers::<DisconnectAnswer>(202, "The nodes were told.", json!({"nodes": 1}))
+        .refuses(&["bad_request", "not_found", "invalid_channel"])
+        .refuses(STORE);
+    let nodes = Operation::new("get", "/v1/nodes", "listNodes", "Look")
+        .says("List the live nodes", "Any node answers for all of them.")
+        .needs(Scope::Read)
+        .answers::<NodesAnswer>(200, "The nodes whose heartbeat lives.", nodes_example())
+        .refuses(&["bad_request"])
+        .refuses(STORE);
+    let stats = Operation::new("get", "/v1/stats", "getStats", "Look")
+        .says(
+            "Read one node's numbers",
+            "Of the node that answers: totals, histograms and its stream, as the console shows them.",
+        )
+        .needs(Scope::Read)
+        .answers_from::<StatsAnswer>(200, "The numbers.")
+        .refuses(&["bad_request"]);
+    vec![channel, disconnect, nodes, stats]
+}
+
+fn operate() -> Vec<Operation> {
+    let status = |values: &[&str]| {
+        json!({
+            "type": "object",
+            "required": ["status"],
+            "properties": {"status": {"type": "string", "enum": values}, "reason": {"type": "string"}},
+        })
+    };
+    let json = "application/json";
+    let healthz = Operation::new("get", "/healthz", "healthz", "Operate")
+        .says("Is the process alive?", "Restart on this one. It asks nothing of the store.")
+        .answers_as(200, "It runs.", json, status(&["ok"]), Some(json!({"status": "ok"})))
+        .refuses(&["bad_request"]);
+    let readyz = Operation::new("get", "/readyz", "readyz", "Operate")
+        .says("Does the node take traffic?", "Balance on this one.")
+        .answers_as(200, "It does.", json, status(&["ready"]), Some(json!({"status": "ready"})))
+        .answers_as(
+            503,
+            "It does not: the store is away, or it is draining.",
+            json,
+            status(&["not_ready"]),
+            Some(json!({"status": "not_ready", "reason": "draining"})),
+        )
+        .refuses(&["bad_request"]);
+    let metrics = Operation::new("get", "/metrics", "metrics", "Operate")
+        .says("Scrape the node", "For Prometheus, in its text format.")
+        .answers_as(200, "The metrics.", "text/plain", json!({"type": "string"}), None)
+        .refuses(&["bad_request"]);
+    let openapi = Operation::new("get", "/openapi.json", "openapi", "Operate")
+        .says("Read this document", "")
+        .answers_as(200, "This document.", json, json!({"type": "object"}), None)
+        .refuses(&["bad_request"]);
+    vec![healthz, readyz, metrics, openapi]
+}
+
+fn pages() -> Vec<Operation> {
+    let html = json!({"type": "string"});
+    let page = |path, id, summary, description| {
+        Operation::new("get", path, id, "Pages")
+            .says(summary, description)
+            .answers_as(200, "The page.", "text/html", html.clone(), None)
+            .refuses(&["bad_request"])
+    };
+    let asset = Operation::new("get", "/assets/{file}", "asset", "Pages")
+        .says("Part of a page", "Styles and scripts of the pages.")
+        .takes("path", "file", "Its name.", json!({"type": "string"}))
+        .answers_as(200, "A style sheet.", "text/css", html.clone(), None)
+        .also_as(200, "text/javascript", html.clone())
+        .also_as(200, "image/svg+xml", html.clone())
+        .answers_empty(304, "Not changed since it was read.")
+        .refuses(&["bad_request", "not_found"]);
+    vec![
+        page("/", "home", "Try it", "A message on your screen within a minute; a WebSocket when the request is an upgrade.")
+            .answers_empty(101, "As `/v1/ws`, when the request is an upgrade.")
+            .refuses(&["websocket_key", "upgrade_required", "websocket_version", "draining", "handshake_rate"]),
+        page("/console", "console", "The console", "Nodes, rates, users. What it shows needs an API key where there are any."),
+        page("/docs", "docs", "Read the API", "This document, rendered."),
+        asset,
+    ]
+}
+
+fn accepted() -> Value {
+    json!({
+        "id": "01JZ8Q6V3M5N8R2T4W6Y8A0B2C", "channel": "user:alice", "pos": "9c1f03b5a7d2e4c6.17",
+        "nodes": 1, "sessions": 2, "expires_at": "2026-11-24T19:02:11.482Z",
+    })
+}
+
+fn batch_item() -> Value {
+    let mut item = accepted();
+    item["status"] = json!(202);
+    item
+}
+
+fn channel_example() -> Value {
+    json!({
+        "channel": "user:alice", "online": true, "sessions": 2,
+        "nodes": [{"node": "01JZ8Q6V3M5N8R2T4W6Y8A0B2D", "sessions": 2}],
+        "head": "9c1f03b5a7d2e4c6.17", "mailbox": 3,
+        "cursors": [{"device": "phone", "pos": "9c1f03b5a7d2e4c6.17", "at": "2026-11-24T19:02:11.482Z"}],
+        "ledger": {"accepted": 17, "received": 17, "waiting": 0, "expired": 0, "collapsed": 0, "dropped": 0},
+    })
+}
+
+fn nodes_example() -> Value {
+    json!({"nodes": [{
+        "id": "01JZ8Q6V3M5N8R2T4W6Y8A0B2D", "address": "10.0.0.5:8080", "version": "0.1.0",
+        "started_at": "2026-11-24T19:02:11.482Z", "sessions": 2, "draining": false, "heartbeat_age_ms": 310,
+    }]})
+}
