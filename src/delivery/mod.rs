@@ -40,6 +40,7 @@ mod drain;
 mod entries;
 mod events;
 mod fill;
+mod finished;
 mod heal;
 mod held;
 mod membership;
