@@ -18,7 +18,7 @@ use warp::reply::Response;
 
 use crate::delivery::{OpenError, Opening};
 use crate::protocol::close::CloseCode;
-use crate::protocol::frame::{ClientFrame, Dialect, HelloLimits, Outgoing};
+use crate::protocol::frame::{ClientFrame, HelloLimits, Outgoing};
 use crate::protocol::{Channel, Position, SessionId, ws};
 use crate::session::{Ending, Events, Identity, Session};
 use crate::store::Start;
