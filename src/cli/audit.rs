@@ -48,7 +48,8 @@ Examples:
 
 In every channel, accepted = received + waiting + expired + collapsed + dropped must hold, 'waiting' counted
 message by message. 'received' is by at least one device. Dropped, by reason: mailbox_full (trimmed before any
-device received it), no_session (ttl 0, nobody there), unreported (ttl 0, and its node died with it).
+device received it), no_session (ttl 0, nobody there), unreported (ttl 0, and its node died with it),
+withdrawn (taken back before any device received it).
 It may run at any time, beside any traffic. It reads Redis, not a node.
 
 Exit codes: 0 it adds up, 1 it does not, 2 not understood, 64 the configuration was refused, 69 Redis was not
@@ -118,6 +119,13 @@ struct Reasons {
     mailbox_full: u64,
     no_session: u64,
     unreported: u64,
+    withdrawn: u64,
+}
+
+impl Reasons {
+    fn total(&self) -> u64 {
+        self.mailbox_full + self.no_session + self.unreported + self.withdrawn
+    }
 }
 
 /// A channel that does not add up.
@@ -149,6 +157,7 @@ impl Counts {
                 mailbox_full: ledger.dropped.mailbox_full,
                 no_session: ledger.dropped.no_session,
                 unreported: ledger.dropped.unreported,
+                withdrawn: ledger.dropped.withdrawn,
             },
         }
     }
@@ -162,6 +171,7 @@ impl Counts {
         self.dropped.mailbox_full += other.dropped.mailbox_full;
         self.dropped.no_session += other.dropped.no_session;
         self.dropped.unreported += other.dropped.unreported;
+        self.dropped.withdrawn += other.dropped.withdrawn;
     }
 }
 
@@ -294,7 +304,7 @@ impl Findings {
 
     fn text(&self) -> Vec<String> {
         let Counts { accepted, received, waiting, expired, collapsed, dropped } = &self.totals;
-        let Reasons { mailbox_full, no_session, unreported } = dropped;
+        let Reasons { mailbox_full, no_session, unreported, withdrawn } = dropped;
         let mut lines = vec![
             format!("channels   {:>12}", self.channels),
             format!("accepted   {accepted:>12}"),
@@ -303,8 +313,9 @@ impl Findings {
             format!("expired    {expired:>12}"),
             format!("collapsed  {collapsed:>12}"),
             format!(
-                "dropped    {:>12}  mailbox_full {mailbox_full}, no_session {no_session}, unreported {unreported}",
-                mailbox_full + no_session + unreported
+                "dropped    {:>12}  mailbox_full {mailbox_full}, no_session {no_session}, \
+                 unreported {unreported}, withdrawn {withdrawn}",
+                dropped.total()
             ),
         ];
         lines.extend(self.differences.iter().map(Difference::text));
@@ -326,7 +337,7 @@ impl Difference {
         match (self.waiting_by_counts, &self.counted) {
             (Some(by_counts), Some(counted)) => {
                 let Counts { accepted, received, waiting, expired, collapsed, dropped } = counted;
-                let dropped = dropped.mailbox_full + dropped.no_session + dropped.unreported;
+                let dropped = dropped.total();
                 format!(
                     "DIFFERS    {}: {by_counts} must be waiting (accepted {accepted} - received {received} - \
                      expired {expired} - collapsed {collapsed} - dropped {dropped}), {waiting} counted",

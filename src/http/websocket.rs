@@ -19,7 +19,7 @@ use warp::reply::Response;
 
 use crate::delivery::{OpenError, Opening};
 use crate::protocol::close::CloseCode;
-use crate::protocol::frame::{ClientFrame, Dialect, HelloLimits, Outgoing};
+use crate::protocol::frame::{ClientFrame, HelloLimits, Outgoing};
 use crate::protocol::{Channel, Position, SessionId, ws};
 use crate::session::{Ending, Events, Identity, Session};
 use crate::store::Start;
@@ -122,8 +122,7 @@ impl App {
             events,
             &inner.metrics,
         );
-        let label = if dialect == Dialect::Plain { "plain" } else { "envelope" };
-        inner.metrics.connects.with(label).increment(1);
+        inner.metrics.connects.with(dialect.label()).increment(1);
         inner.wheel.add(&session);
         let run = session.clone().run(leftover);
         inner.tasks.spawn(async move {

@@ -12,6 +12,7 @@ mod id;
 mod message;
 mod position;
 pub mod rest;
+pub mod status;
 pub mod ws;
 
 pub use channel::{Channel, ChannelError, DEVICE_BYTES_MAX, Device, DeviceError, NAME_BYTES_MAX};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::status::StreamAnswer;
 use super::{Channel, MessageId, NodeId, Position};
 
 /// The longest collapse key, in bytes.
@@ -123,6 +124,8 @@ pub struct NodeAnswer {
     pub draining: bool,
     /// How long ago it beat.
     pub heartbeat_age_ms: u64,
+    /// How its stream stands; null when that could not be asked.
+    pub stream: Option<StreamAnswer>,
 }
 
 /// The answer to `GET /v1/channels/{channel}`.
@@ -147,7 +150,7 @@ pub struct ChannelAnswer {
 }
 
 /// A node that holds a channel.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ChannelNode {
     /// Its id.
     pub node: NodeId,

@@ -27,13 +27,15 @@ pub struct Dropped {
     pub no_session: u64,
     /// Ephemeral, and the node that had it never told what became of it.
     pub unreported: u64,
+    /// Taken back by its sender before any device received it.
+    pub withdrawn: u64,
 }
 
 impl Dropped {
     /// All losses.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.mailbox_full + self.no_session + self.unreported
+        self.mailbox_full + self.no_session + self.unreported + self.withdrawn
     }
 }
 
