@@ -21,7 +21,7 @@ use super::{Exit, block_on};
 use crate::config::{Config, Environment};
 use crate::node;
 use crate::protocol::Channel;
-use crate::store::{ChannelInfo, Error, Store};
+use crate::store::{ChannelInfo, Dropped, Error, Store};
 
 /// Channels asked about at once: enough to keep the way to Redis busy, few
 /// enough that nodes do not notice.
@@ -111,21 +111,7 @@ struct Counts {
     waiting: u64,
     expired: u64,
     collapsed: u64,
-    dropped: Reasons,
-}
-
-#[derive(Debug, Clone, Default, Serialize)]
-struct Reasons {
-    mailbox_full: u64,
-    no_session: u64,
-    unreported: u64,
-    withdrawn: u64,
-}
-
-impl Reasons {
-    fn total(&self) -> u64 {
-        self.mailbox_full + self.no_session + self.unreported + self.withdrawn
-    }
+    dropped: Dropped,
 }
 
 /// A channel that does not add up.
@@ -153,12 +139,7 @@ impl Counts {
             waiting: info.waiting_counted,
             expired: ledger.expired,
             collapsed: ledger.collapsed,
-            dropped: Reasons {
-                mailbox_full: ledger.dropped.mailbox_full,
-                no_session: ledger.dropped.no_session,
-                unreported: ledger.dropped.unreported,
-                withdrawn: ledger.dropped.withdrawn,
-            },
+            dropped: ledger.dropped,
         }
     }
 
@@ -168,10 +149,7 @@ impl Counts {
         self.waiting += other.waiting;
         self.expired += other.expired;
         self.collapsed += other.collapsed;
-        self.dropped.mailbox_full += other.dropped.mailbox_full;
-        self.dropped.no_session += other.dropped.no_session;
-        self.dropped.unreported += other.dropped.unreported;
-        self.dropped.withdrawn += other.dropped.withdrawn;
+        self.dropped += other.dropped;
     }
 }
 
@@ -304,7 +282,7 @@ impl Findings {
 
     fn text(&self) -> Vec<String> {
         let Counts { accepted, received, waiting, expired, collapsed, dropped } = &self.totals;
-        let Reasons { mailbox_full, no_session, unreported, withdrawn } = dropped;
+        let Dropped { mailbox_full, no_session, unreported, withdrawn } = dropped;
         let mut lines = vec![
             format!("channels   {:>12}", self.channels),
             format!("accepted   {accepted:>12}"),

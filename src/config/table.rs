@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::accept;
 use super::layers::{Layers, Origin};
 use super::rule::{
-    AUTH, Count, Hidden, LOG_FORMAT, Listen, Maybe, Millis, Redis, Rule, Seconds, Text, Texts,
+    AUTH, Count, Hidden, LOG_FORMAT, Listen, Maybe, Millis, Redis, Rule, SWITCH, Seconds, Text, Texts,
 };
 use super::value::{AuthMode, RedisUrl, Secret};
 use crate::logging::Format;
@@ -149,6 +149,13 @@ settings! {
         /// Origins (scheme://host[:port]) whose pages may open WebSockets, besides the node's own.
         allowed_origins: Vec<String>, key "allowed_origins", rule Texts(accept::origin), default Vec::new(),
             in_words "none besides its own", example "https://app.example.com";
+        /// Load balancers and proxies in front (addresses or networks): what they say of their clients in
+        /// X-Forwarded-For is believed. Nobody else's word is.
+        trusted_proxies: Vec<String>, key "trusted_proxies", rule Texts(accept::network), default Vec::new(),
+            in_words "none", example "10.0.0.0/8";
+        /// Whether connections of trusted proxies begin with a PROXY header (version 1 or 2), as those of a
+        /// balancer that does not read HTTP do. Never both: one without it is then refused.
+        proxy_protocol: bool, key "proxy_protocol", rule SWITCH, default false, example "on";
         /// How log lines look.
         log_format: Format, key "log_format", rule LOG_FORMAT, default Format::Human, example "json";
         /// Which log lines are written: a level, or a list of target=level.

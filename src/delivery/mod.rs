@@ -52,6 +52,7 @@ mod registry;
 mod router;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 use std::sync::Arc;
 use std::time::Duration;

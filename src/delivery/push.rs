@@ -6,7 +6,7 @@ use crate::protocol::close::CloseCode;
 use crate::protocol::{Channel, Message, MessageId, Position, entry};
 use crate::store::{self, Append, Appended, Sent};
 
-use super::Delivery;
+use super::{Delivery, trail};
 
 /// What the sender is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,7 @@ impl Delivery {
         if !appended.repeated {
             metrics.ledger_messages.with("accepted").increment(1);
         }
+        trail::accepted(&parts, &appended);
         self.settled(appended.settled);
         let (nodes, sessions) = self.hand_over(parts, &appended);
         metrics.push_nodes.record(f64::from(nodes));
@@ -140,10 +141,10 @@ impl Delivery {
 }
 
 /// What routing needs of a push once the store has taken the rest.
-struct Parts {
-    channel: Channel,
+pub(super) struct Parts {
+    pub(super) channel: Channel,
     data: bytes::Bytes,
-    trace: Option<Box<str>>,
+    pub(super) trace: Option<Box<str>>,
 }
 
 impl Parts {

@@ -26,6 +26,7 @@
 pub mod auth;
 mod body;
 mod channels;
+mod client;
 pub mod credentials;
 mod error;
 mod handshake;
@@ -33,10 +34,13 @@ mod health;
 mod inquiries;
 mod inquiry_routes;
 mod page;
+mod proxy_protocol;
 mod push;
 mod routes;
 mod server;
 mod service;
+mod trace;
+mod visitor;
 mod websocket;
 
 use std::num::NonZeroU32;
@@ -47,6 +51,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use client::{ClientAddress, TrustedProxies, network};
 pub use error::Problem;
 pub use server::{BindError, Server};
 
@@ -69,6 +74,10 @@ pub struct Options {
     pub ttl_max: Duration,
     /// Origins whose pages may open sessions with a cookie, besides the node's own.
     pub allowed_origins: Vec<String>,
+    /// Peers that are believed when they say whom they speak for.
+    pub trusted_proxies: TrustedProxies,
+    /// Whether connections of trusted proxies begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// Sessions at once, those included that have not said yet whose they are.
     pub connections_max: usize,
     /// Upgrades in one second.
@@ -89,6 +98,8 @@ impl Default for Options {
             ttl_default: Duration::from_secs(3_600),
             ttl_max: Duration::from_secs(7 * 24 * 3_600),
             allowed_origins: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
+            proxy_protocol: false,
             connections_max: 10_000,
             handshakes_per_second_max: NonZeroU32::new(5_000).expect("not zero"),
             handshake_timeout: Duration::from_secs(10),

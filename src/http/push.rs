@@ -17,10 +17,7 @@ use crate::protocol::{Channel, MessageId};
 use crate::store::{self, Append, Idempotency};
 
 use super::auth::SenderId;
-use super::{App, Problem};
-
-/// The longest `traceparent`: version 00 has 55 characters.
-const TRACE_BYTES_MAX: usize = 64;
+use super::{App, Problem, trace};
 
 impl App {
     pub(super) async fn push(&self, headers: &HeaderMap, body: Bytes) -> Result<Response, Problem> {
@@ -46,7 +43,7 @@ impl App {
     async fn push_counted(&self, headers: &HeaderMap, body: Bytes) -> Result<Response, Problem> {
         let sender = self.sender(headers)?;
         let key = idempotency_key(headers)?;
-        let trace = trace_of(headers);
+        let trace = trace::carried(headers);
         let push: PushBody = parse(&body)?;
         let template = self.template(&push, trace)?;
         let channels = match &push.to {
@@ -89,7 +86,7 @@ impl App {
     async fn push_batch_timed(&self, headers: &HeaderMap, body: Bytes) -> Result<Response, Problem> {
         let sender = self.sender(headers)?;
         let key = idempotency_key(headers)?;
-        let trace = trace_of(headers);
+        let trace = trace::carried(headers);
         let batch: BatchBody = parse(&body)?;
         let max = self.inner.options.batch_messages_max;
         if batch.messages.is_empty() || batch.messages.len() > max {
@@ -178,11 +175,6 @@ fn recipient(to: &str) -> Result<Channel, Problem> {
         return Err(Problem::invalid("unsupported_channel", "this release delivers to users: \"user:NAME\""));
     }
     Ok(channel)
-}
-
-fn trace_of(headers: &HeaderMap) -> Option<Box<str>> {
-    let value = headers.get("traceparent")?.to_str().ok()?;
-    (value.len() <= TRACE_BYTES_MAX).then(|| value.into())
 }
 
 /// The `Idempotency-Key` header, quoted as its draft says or bare.

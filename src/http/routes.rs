@@ -9,7 +9,7 @@ use warp::http::header::{CONNECTION, UPGRADE};
 use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
-use super::{App, body, error};
+use super::{App, ClientAddress, body, error};
 
 impl App {
     /// Every route.
@@ -75,9 +75,10 @@ impl App {
             .unify()
             .and(self.with())
             .and(raw_query())
+            .and(warp::ext::get::<ClientAddress>())
             .and(warp::ext::optional::<OnUpgrade>())
-            .then(|headers: HeaderMap, app: Self, query: String, upgrade: Option<OnUpgrade>| async move {
-                app.upgrade(&headers, &query, upgrade).unwrap_or_else(Reply::into_response)
+            .then(|headers: HeaderMap, app: Self, query: String, client, upgrade| async move {
+                app.upgrade(&headers, &query, client, upgrade).unwrap_or_else(Reply::into_response)
             })
             .boxed()
     }

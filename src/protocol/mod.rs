@@ -13,6 +13,7 @@ mod message;
 mod position;
 pub mod rest;
 pub mod status;
+pub mod trace;
 pub mod ws;
 
 pub use channel::{Channel, ChannelError, DEVICE_BYTES_MAX, Device, DeviceError, NAME_BYTES_MAX};

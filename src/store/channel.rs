@@ -19,7 +19,7 @@ pub struct Append {
     pub collapse_key: Option<Box<str>>,
     /// Makes a retry harmless.
     pub idempotency: Option<Idempotency>,
-    /// The sender's `traceparent`.
+    /// What joins deliveries to the push; see [`crate::protocol::trace`].
     pub trace: Option<Box<str>>,
 }
 

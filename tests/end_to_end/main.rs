@@ -13,6 +13,7 @@ mod traces;
 mod audit;
 mod auth;
 mod bench;
+mod clients;
 mod command_line;
 mod dashboards;
 mod drain;

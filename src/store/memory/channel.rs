@@ -292,13 +292,15 @@ impl State {
         self.untold.dropped_unreported += unreported;
         let mut routes = self.directory.clone();
         routes.sort_by_key(|line| line.node);
+        let mut ledger = self.durable;
+        ledger += self.ephemeral;
         ChannelInfo {
             head: self.head().filter(|head| head.seq > 0),
             floor: self.floor,
             watermark: self.watermark,
             mailbox_messages: self.mailbox.len() as u64,
             waiting_counted: self.mailbox.count(self.watermark, u64::MAX) + self.ephemeral_waiting(),
-            ledger: sum(&self.durable, &self.ephemeral),
+            ledger,
             routes,
             cursors: self.cursors.list(),
         }
@@ -334,20 +336,5 @@ impl State {
         self.counted_bytes =
             OVERHEAD_BYTES + lines * LINE_OVERHEAD_BYTES + self.mailbox.bytes() + self.recall.bytes();
         self.counted_bytes
-    }
-}
-
-fn sum(durable: &Ledger, ephemeral: &Ledger) -> Ledger {
-    Ledger {
-        accepted: durable.accepted + ephemeral.accepted,
-        received: durable.received + ephemeral.received,
-        expired: durable.expired,
-        collapsed: durable.collapsed,
-        dropped: crate::store::Dropped {
-            mailbox_full: durable.dropped.mailbox_full,
-            no_session: ephemeral.dropped.no_session,
-            unreported: ephemeral.dropped.unreported,
-            withdrawn: durable.dropped.withdrawn,
-        },
     }
 }
