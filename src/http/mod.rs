@@ -6,7 +6,13 @@
 //! | `POST /v1/push/batch` | many messages, one result each |
 //! | `GET /v1/ws`, `GET /` with an upgrade | a session |
 //! | `GET /v1/channels/{channel}` | who is online and how far they are |
+//! | `DELETE /v1/channels/{channel}` | forget all that is kept of it |
+//! | `GET /v1/channels/{channel}/messages` | the latest messages and their fates |
+//! | `GET /v1/channels/{channel}/sessions` | its live sessions |
 //! | `DELETE /v1/channels/{channel}/sessions` | close them |
+//! | `DELETE /v1/channels/{channel}/sessions/{session}` | close one |
+//! | `POST /v1/presence` | who of many is online |
+//! | `GET`, `DELETE /v1/messages/{id}?channel=` | what became of a message; take it back |
 //! | `GET /v1/nodes` | the live nodes |
 //! | `GET /healthz` | the process runs |
 //! | `GET /readyz` | it takes traffic |
@@ -25,6 +31,8 @@ pub mod credentials;
 mod error;
 mod handshake;
 mod health;
+mod inquiries;
+mod inquiry_routes;
 mod page;
 mod proxy_protocol;
 mod push;

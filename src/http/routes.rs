@@ -17,6 +17,8 @@ impl App {
         self.push_routes()
             .or(self.socket_route())
             .unify()
+            .or(self.inquiry_routes())
+            .unify()
             .or(self.operator_routes())
             .unify()
             .recover(|rejection: Rejection| async move {
@@ -26,7 +28,7 @@ impl App {
             .boxed()
     }
 
-    fn with(&self) -> impl Filter<Extract = (Self,), Error = Infallible> + Clone + use<> {
+    pub(super) fn with(&self) -> impl Filter<Extract = (Self,), Error = Infallible> + Clone + use<> {
         let app = self.clone();
         warp::any().map(move || app.clone())
     }
@@ -115,11 +117,11 @@ impl App {
 /// A batch is bounded as a whole, too.
 const BATCH_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 
-fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
+pub(super) fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
     warp::query::raw().or(warp::any().map(String::new)).unify()
 }
 
 /// A path segment as it was meant: `user%3Aalice` is `user:alice`.
-fn unescape(segment: &str) -> String {
+pub(super) fn unescape(segment: &str) -> String {
     percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }

@@ -7,7 +7,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::protocol::Device;
-use crate::protocol::frame::Dialect;
 use crate::session::{Ending, Run, Session};
 
 use super::ClientAddress;
@@ -21,7 +20,7 @@ pub(super) struct Visitor {
 impl Visitor {
     pub(super) fn came(&self, session: &Session) {
         let Whose { user, device } = Whose::of(session);
-        let dialect = dialect_name(session.dialect());
+        let dialect = session.dialect().label();
         let (session, client) = (session.id(), self.client);
         tracing::info!(%session, %client, user, device, dialect, "connected");
     }
@@ -60,8 +59,4 @@ pub(super) async fn visits(visitor: Visitor, session: Arc<Session>, run: Run) {
     let since = Instant::now();
     run.await;
     visitor.left(&session, since);
-}
-
-pub(super) fn dialect_name(dialect: Dialect) -> &'static str {
-    if dialect == Dialect::Plain { "plain" } else { "envelope" }
 }

@@ -24,7 +24,7 @@ use crate::session::{Ending, Events, Identity, Session};
 use crate::store::Start;
 
 use super::handshake::{Admission, Wish};
-use super::visitor::{Visitor, dialect_name, visits};
+use super::visitor::{Visitor, visits};
 use super::{App, ClientAddress, Options, Problem};
 
 impl App {
@@ -123,7 +123,7 @@ impl App {
             events,
             &inner.metrics,
         );
-        inner.metrics.connects.with(dialect_name(dialect)).increment(1);
+        inner.metrics.connects.with(dialect.label()).increment(1);
         inner.wheel.add(&session);
         let run = session.clone().run(leftover);
         if let Admission::Enter(identity) = &admission {

@@ -12,6 +12,7 @@ mod id;
 mod message;
 mod position;
 pub mod rest;
+pub mod status;
 pub mod trace;
 pub mod ws;
 

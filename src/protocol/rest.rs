@@ -9,6 +9,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use super::status::StreamAnswer;
 use super::{Channel, MessageId, NodeId, Position};
 
 /// The longest collapse key, in bytes.
@@ -158,6 +159,8 @@ pub struct NodeAnswer {
     pub draining: bool,
     /// How long ago it beat.
     pub heartbeat_age_ms: u64,
+    /// How its stream stands; null when that could not be asked.
+    pub stream: Option<StreamAnswer>,
 }
 
 /// The answer to `GET /v1/channels/{channel}`.
@@ -182,7 +185,7 @@ pub struct ChannelAnswer {
 }
 
 /// A node that holds a channel.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ChannelNode {
     /// Its id.
     pub node: NodeId,
