@@ -168,7 +168,7 @@ declare! {
     /// Messages written to sockets.
     Counter messages_written = "postrider_messages_written_total";
     /// Ledger movements made by this node, in messages, by class.
-    Counter ledger_messages = "postrider_ledger_messages_total", label "class" ["accepted", "received", "expired", "collapsed", "dropped_mailbox_full", "dropped_no_session", "dropped_unreported"];
+    Counter ledger_messages = "postrider_ledger_messages_total", label "class" ["accepted", "received", "expired", "collapsed", "dropped_mailbox_full", "dropped_no_session", "dropped_unreported", "dropped_withdrawn"];
     /// Entries in this node's stream.
     Gauge stream_entries = "postrider_stream_entries";
     /// Entries of this node's stream that it has not read yet.

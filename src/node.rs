@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
 use crate::http::auth::Authenticator;
-use crate::http::{self, App, BindError, Server};
+use crate::http::{self, App, BindError, Server, TrustedProxies};
 use crate::metrics::Metrics;
 use crate::session::{self, Wheel};
 use crate::shutdown::Shutdown;
@@ -220,6 +220,8 @@ fn http_options(config: &Config) -> http::Options {
         ttl_default: config.ttl_default,
         ttl_max: config.ttl_max,
         allowed_origins: config.allowed_origins.clone(),
+        trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
+        proxy_protocol: config.proxy_protocol,
         connections_max: config.connections_max,
         handshakes_per_second_max: NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN),
         send_buffer_bytes: bytes(config.socket_send_buffer_bytes),

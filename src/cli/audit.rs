@@ -21,7 +21,7 @@ use super::{Exit, block_on};
 use crate::config::{Config, Environment};
 use crate::node;
 use crate::protocol::Channel;
-use crate::store::{ChannelInfo, Error, Store};
+use crate::store::{ChannelInfo, Dropped, Error, Store};
 
 /// Channels asked about at once: enough to keep the way to Redis busy, few
 /// enough that nodes do not notice.
@@ -48,7 +48,8 @@ Examples:
 
 In every channel, accepted = received + waiting + expired + collapsed + dropped must hold, 'waiting' counted
 message by message. 'received' is by at least one device. Dropped, by reason: mailbox_full (trimmed before any
-device received it), no_session (ttl 0, nobody there), unreported (ttl 0, and its node died with it).
+device received it), no_session (ttl 0, nobody there), unreported (ttl 0, and its node died with it),
+withdrawn (taken back before any device received it).
 It may run at any time, beside any traffic. It reads Redis, not a node.
 
 Exit codes: 0 it adds up, 1 it does not, 2 not understood, 64 the configuration was refused, 69 Redis was not
@@ -110,14 +111,7 @@ struct Counts {
     waiting: u64,
     expired: u64,
     collapsed: u64,
-    dropped: Reasons,
-}
-
-#[derive(Debug, Clone, Default, Serialize)]
-struct Reasons {
-    mailbox_full: u64,
-    no_session: u64,
-    unreported: u64,
+    dropped: Dropped,
 }
 
 /// A channel that does not add up.
@@ -145,11 +139,7 @@ impl Counts {
             waiting: info.waiting_counted,
             expired: ledger.expired,
             collapsed: ledger.collapsed,
-            dropped: Reasons {
-                mailbox_full: ledger.dropped.mailbox_full,
-                no_session: ledger.dropped.no_session,
-                unreported: ledger.dropped.unreported,
-            },
+            dropped: ledger.dropped,
         }
     }
 
@@ -159,9 +149,7 @@ impl Counts {
         self.waiting += other.waiting;
         self.expired += other.expired;
         self.collapsed += other.collapsed;
-        self.dropped.mailbox_full += other.dropped.mailbox_full;
-        self.dropped.no_session += other.dropped.no_session;
-        self.dropped.unreported += other.dropped.unreported;
+        self.dropped += other.dropped;
     }
 }
 
@@ -294,7 +282,7 @@ impl Findings {
 
     fn text(&self) -> Vec<String> {
         let Counts { accepted, received, waiting, expired, collapsed, dropped } = &self.totals;
-        let Reasons { mailbox_full, no_session, unreported } = dropped;
+        let Dropped { mailbox_full, no_session, unreported, withdrawn } = dropped;
         let mut lines = vec![
             format!("channels   {:>12}", self.channels),
             format!("accepted   {accepted:>12}"),
@@ -303,8 +291,9 @@ impl Findings {
             format!("expired    {expired:>12}"),
             format!("collapsed  {collapsed:>12}"),
             format!(
-                "dropped    {:>12}  mailbox_full {mailbox_full}, no_session {no_session}, unreported {unreported}",
-                mailbox_full + no_session + unreported
+                "dropped    {:>12}  mailbox_full {mailbox_full}, no_session {no_session}, \
+                 unreported {unreported}, withdrawn {withdrawn}",
+                dropped.total()
             ),
         ];
         lines.extend(self.differences.iter().map(Difference::text));
@@ -326,7 +315,7 @@ impl Difference {
         match (self.waiting_by_counts, &self.counted) {
             (Some(by_counts), Some(counted)) => {
                 let Counts { accepted, received, waiting, expired, collapsed, dropped } = counted;
-                let dropped = dropped.mailbox_full + dropped.no_session + dropped.unreported;
+                let dropped = dropped.total();
                 format!(
                     "DIFFERS    {}: {by_counts} must be waiting (accepted {accepted} - received {received} - \
                      expired {expired} - collapsed {collapsed} - dropped {dropped}), {waiting} counted",

@@ -65,6 +65,13 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     Ok(origin.ascii_serialization())
 }
 
+/// An address or a network of proxies.
+pub(super) fn network(text: &str) -> Result<String, String> {
+    crate::http::network(text).map(|network| network.to_string()).ok_or_else(|| {
+        "must be IP addresses or networks, like 10.0.0.5 or 10.0.0.0/8; names may change owners".to_owned()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,10 @@ impl Config {
     pub(super) fn disagreements(&self) -> Vec<Problem> {
         let mut problems = self.about_auth();
         problems.extend(self.about_time());
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            let text = "needs trusted_proxies, the addresses whose PROXY headers are believed";
+            problems.push(self.about("proxy_protocol", "on", text));
+        }
         if self.outbox_bytes_max < self.body_bytes_max {
             problems.push(self.about(
                 "outbox_bytes_max",

@@ -235,6 +235,9 @@ pub(super) const AUTH: Choice<AuthMode> = Choice(&[("none", AuthMode::None), ("j
 /// The words of [`Format`].
 pub(super) const LOG_FORMAT: Choice<Format> = Choice(&[("human", Format::Human), ("json", Format::Json)]);
 
+/// The words of a switch.
+pub(super) const SWITCH: Choice<bool> = Choice(&[("off", false), ("on", true)]);
+
 /// A text that is never shown, of a least length.
 pub(super) struct Hidden {
     pub(super) wants: &'static str,

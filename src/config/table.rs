@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::accept;
 use super::layers::{Layers, Origin};
 use super::rule::{
-    AUTH, Count, Hidden, LOG_FORMAT, Listen, Maybe, Millis, Redis, Rule, Seconds, Text, Texts,
+    AUTH, Count, Hidden, LOG_FORMAT, Listen, Maybe, Millis, Redis, Rule, SWITCH, Seconds, Text, Texts,
 };
 use super::value::{AuthMode, RedisUrl, Secret};
 use crate::logging::Format;
@@ -143,12 +143,24 @@ settings! {
                 accepts: |text| text.len() >= 16 && text.bytes().all(|b| b.is_ascii_graphic()),
             }),
             default None, example "$(openssl rand -hex 16)";
+        /// Threads that serve. Nodes that share a machine had better share out its processors: each thread
+        /// that could be spared costs wake-ups.
+        worker_threads: usize, key "worker_threads", rule Count("threads", 1..=1_024),
+            default std::thread::available_parallelism().map_or(1, usize::from),
+            in_words "as many as the machine has processors", example "2";
         /// Where others reach this node, as 'postrider nodes' lists it.
         advertise: Option<String>, key "advertise", rule Maybe(Text(accept::advertised)), default None,
             in_words "the address it listens on", example "10.0.0.5:8080";
         /// Origins (scheme://host[:port]) whose pages may open WebSockets, besides the node's own.
         allowed_origins: Vec<String>, key "allowed_origins", rule Texts(accept::origin), default Vec::new(),
             in_words "none besides its own", example "https://app.example.com";
+        /// Load balancers and proxies in front (addresses or networks): what they say of their clients in
+        /// X-Forwarded-For is believed. Nobody else's word is.
+        trusted_proxies: Vec<String>, key "trusted_proxies", rule Texts(accept::network), default Vec::new(),
+            in_words "none", example "10.0.0.0/8";
+        /// Whether connections of trusted proxies begin with a PROXY header (version 1 or 2), as those of a
+        /// balancer that does not read HTTP do. Never both: one without it is then refused.
+        proxy_protocol: bool, key "proxy_protocol", rule SWITCH, default false, example "on";
         /// How log lines look.
         log_format: Format, key "log_format", rule LOG_FORMAT, default Format::Human, example "json";
         /// Which log lines are written: a level, or a list of target=level.

@@ -298,3 +298,15 @@ fn mistypes_find_their_word() {
     assert_eq!(nearest("ttl_max", ["ttl_max_s"].into_iter()), Some("ttl_max_s"));
     assert_eq!(nearest("xyzzy", keys()), None);
 }
+
+#[test]
+fn proxies_are_trusted_by_address_and_never_by_default() {
+    assert!(Config::load(&Inputs::default()).expect("valid").trusted_proxies.is_empty());
+    let file = "trusted_proxies = [\"10.1.2.3/8\", \"::1\"]\nproxy_protocol = \"on\"";
+    let config = load(&[], &[], file).expect("valid");
+    assert_eq!(config.trusted_proxies, ["10.0.0.0/8", "::1/128"]);
+    assert!(config.proxy_protocol);
+    assert!(refused(&[("trusted_proxies", "lb.internal")], &[], "")[0].contains("must be IP addresses"));
+    assert!(refused(&[("proxy_protocol", "on")], &[], "")[0].contains("needs trusted_proxies"));
+    assert!(refused(&[("proxy_protocol", "yes")], &[], "")[0].contains("'off' or 'on'"));
+}

@@ -105,6 +105,7 @@ impl Delivery {
                         self.show(message, &token, id <= dispatched, &mut batch);
                     }
                     entry.disconnects.iter().for_each(|channel| self.disconnect_here(channel));
+                    entry.questions.into_iter().for_each(|question| self.answer_question(question));
                 }
                 // The mailboxes owe what it held; reading it again would not help.
                 Err(error) => tracing::error!(entry = %id, %error, "an entry could not be read"),

@@ -7,7 +7,7 @@ use crate::protocol::frame::{ClientFrame, Outgoing, ServerFrame};
 use crate::protocol::{Channel, Position};
 use crate::session::{Ending, Events, Session};
 
-use super::Delivery;
+use super::{Delivery, trail};
 
 /// The receiver of every session's news on one node.
 pub(super) struct SessionEvents {
@@ -28,6 +28,7 @@ impl Events for SessionEvents {
         for message in messages {
             let accepted_us = message.message().accepted_at_us;
             Metrics::record_since(&inner.metrics.accept_to_write_seconds, accepted_us, now_us);
+            trail::written(session, message, now_us);
         }
         // Nameless sessions share one implicit device, for which written counts
         // as received: they asked for no more.

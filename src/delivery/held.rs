@@ -6,7 +6,8 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::protocol::frame::Outgoing;
-use crate::protocol::{Channel, Position, SessionId};
+use crate::protocol::status::SessionAnswer;
+use crate::protocol::{Channel, NodeId, Position, SessionId};
 use crate::session::{Session, Token};
 use crate::store::{Page, Start};
 
@@ -80,6 +81,13 @@ impl Held {
     /// The sessions on this channel.
     pub(super) fn sessions(&self) -> Vec<Arc<Session>> {
         self.state().subscribers.iter().map(|subscriber| subscriber.session.clone()).collect()
+    }
+
+    /// The sessions as they are told to people, up to `max`, and whether there are more.
+    pub(super) fn describe(&self, node: NodeId, max: usize) -> (Vec<SessionAnswer>, bool) {
+        let state = self.state();
+        let told = state.subscribers.iter().take(max).map(|subscriber| subscriber.describe(node));
+        (told.collect(), state.subscribers.len() > max)
     }
 
     /// Where a read of the mailbox must begin to close every hole.

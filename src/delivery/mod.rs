@@ -6,7 +6,8 @@
 //! sessions in order (`held`), filling holes from the mailbox (`fill`).
 //! Sessions are attached (`attach`) and their acknowledgements kept
 //! (`cursors`). `membership` keeps the node enrolled, `reclaim` inherits dead
-//! nodes' streams, `heal` compares quiet channels with their mailboxes.
+//! nodes' streams, `heal` compares quiet channels with their mailboxes, `ask`
+//! asks other nodes about their sessions.
 //!
 //! # When an entry may be acknowledged
 //!
@@ -31,6 +32,7 @@
 //! and sent again, fills are tried again, and whatever was not routed is in the
 //! mailbox, where `heal` finds it. Refuses to know HTTP.
 
+mod ask;
 mod attach;
 mod clock;
 mod consumer;
@@ -40,6 +42,7 @@ mod drain;
 mod entries;
 mod events;
 mod fill;
+mod finished;
 mod heal;
 mod held;
 mod membership;
@@ -50,6 +53,7 @@ mod registry;
 mod router;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +61,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use ask::{Closing, Sessions};
 pub use attach::{OpenError, Opening};
 pub use push::Pushed;
 
@@ -231,7 +236,8 @@ impl Delivery {
         error
     }
 
-    fn settled(&self, settled: store::Settled) {
+    /// Counts what a call to the store moved in the ledger.
+    pub fn settled(&self, settled: store::Settled) {
         let ledger = &self.inner.metrics.ledger_messages;
         let moved = [
             ("received", settled.received),
@@ -240,6 +246,7 @@ impl Delivery {
             ("dropped_mailbox_full", settled.dropped_mailbox_full),
             ("dropped_no_session", settled.dropped_no_session),
             ("dropped_unreported", settled.dropped_unreported),
+            ("dropped_withdrawn", settled.dropped_withdrawn),
         ];
         for (class, count) in moved {
             if count > 0 {

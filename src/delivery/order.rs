@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::protocol::frame::{Dialect, Outgoing, ServerFrame};
-use crate::protocol::{Channel, Position};
+use crate::protocol::rest::rfc3339;
+use crate::protocol::status::SessionAnswer;
+use crate::protocol::{Channel, NodeId, Position};
 use crate::session::{Queued, Session, Token};
 use crate::store::{Gap, GapReason, Start};
 
@@ -50,6 +52,24 @@ pub(super) struct Subscriber {
     /// The store's time when it came: what is ephemeral and older is not meant
     /// for it, and its device may have had it on another node.
     pub(super) since_us: u64,
+}
+
+impl Subscriber {
+    /// As it is told to people.
+    pub(super) fn describe(&self, node: NodeId) -> SessionAnswer {
+        let session = &self.session;
+        let device = session.identity().and_then(|identity| identity.device.as_ref());
+        SessionAnswer {
+            id: session.id(),
+            node,
+            device: device.map(ToString::to_string),
+            dialect: session.dialect().label().to_owned(),
+            connected_at: rfc3339(self.since_us / 1_000),
+            live: self.live,
+            pos: self.sent,
+            outbox_bytes: session.outbox_bytes() as u64,
+        }
+    }
 }
 
 /// Sessions that have frames to flush, once the lock is released.

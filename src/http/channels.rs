@@ -1,7 +1,8 @@
 //! `GET /v1/channels/{channel}`, `DELETE …/sessions` and `GET /v1/nodes`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
+use futures_util::StreamExt as _;
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::{Reply, Response};
 
@@ -9,9 +10,13 @@ use crate::protocol::Channel;
 use crate::protocol::rest::{
     ChannelAnswer, ChannelNode, CursorAnswer, DisconnectAnswer, NodeAnswer, NodesAnswer, rfc3339,
 };
-use crate::store::Ledger;
+use crate::protocol::status::StreamAnswer;
+use crate::store::{Ledger, StreamStats};
 
 use super::{App, Problem};
+
+/// Streams measured at once.
+const STREAMS_AT_ONCE: usize = 16;
 
 impl App {
     pub(super) async fn channel(&self, headers: &HeaderMap, channel: &str) -> Result<Response, Problem> {
@@ -20,8 +25,8 @@ impl App {
         let store = self.inner.delivery.store();
         let info = store.inspect(&channel).await?;
         // Presence is the directory intersected with the live nodes.
-        let live: HashSet<_> = store.nodes().await?.into_iter().map(|node| node.id).collect();
-        let routes = info.routes.iter().filter(|route| route.sessions > 0 && live.contains(&route.node));
+        let routes = store.presence(std::slice::from_ref(&channel)).await?;
+        let routes = routes.into_iter().flatten();
         let nodes: Vec<_> =
             routes.map(|route| ChannelNode { node: route.node, sessions: route.sessions }).collect();
         let cursors = info.cursors.iter().map(|cursor| CursorAnswer {
@@ -52,7 +57,14 @@ impl App {
 
     pub(super) async fn nodes(&self, headers: &HeaderMap) -> Result<Response, Problem> {
         self.authorize(headers)?;
-        let nodes = self.inner.delivery.store().nodes().await?.into_iter().map(|node| NodeAnswer {
+        let store = self.inner.delivery.store();
+        let mut nodes = store.nodes().await?;
+        nodes.sort_by_key(|node| node.id);
+        let stream = async |node| store.stream_stats(node).await.ok().map(stream_answer);
+        let nodes =
+            futures_util::stream::iter(nodes).map(|node| async move { (stream(node.id).await, node) });
+        let nodes: Vec<_> = nodes.buffered(STREAMS_AT_ONCE).collect().await;
+        let nodes = nodes.into_iter().map(|(stream, node)| NodeAnswer {
             id: node.id,
             address: node.info.address,
             version: node.info.version,
@@ -60,6 +72,7 @@ impl App {
             sessions: node.info.sessions,
             draining: node.info.draining,
             heartbeat_age_ms: node.beat_age_ms,
+            stream,
         });
         Ok(warp::reply::json(&NodesAnswer { nodes: nodes.collect() }).into_response())
     }
@@ -67,6 +80,11 @@ impl App {
     pub(super) fn authorize(&self, headers: &HeaderMap) -> Result<(), Problem> {
         self.sender(headers).map(drop)
     }
+}
+
+fn stream_answer(stats: StreamStats) -> StreamAnswer {
+    let StreamStats { length, lag, pending, oldest_pending_ms } = stats;
+    StreamAnswer { length, lag, pending, oldest_pending_ms }
 }
 
 fn ledger(ledger: &Ledger) -> BTreeMap<&'static str, i64> {

@@ -6,7 +6,13 @@
 //! | `POST /v1/push/batch` | many messages, one result each |
 //! | `GET /v1/ws`, `GET /` with an upgrade | a session |
 //! | `GET /v1/channels/{channel}` | who is online and how far they are |
+//! | `DELETE /v1/channels/{channel}` | forget all that is kept of it |
+//! | `GET /v1/channels/{channel}/messages` | the latest messages and their fates |
+//! | `GET /v1/channels/{channel}/sessions` | its live sessions |
 //! | `DELETE /v1/channels/{channel}/sessions` | close them |
+//! | `DELETE /v1/channels/{channel}/sessions/{session}` | close one |
+//! | `POST /v1/presence` | who of many is online |
+//! | `GET`, `DELETE /v1/messages/{id}?channel=` | what became of a message; take it back |
 //! | `GET /v1/nodes` | the live nodes |
 //! | `GET /v1/stats` | this node's numbers |
 //! | `GET /healthz` | the process runs |
@@ -23,17 +29,23 @@
 pub mod auth;
 mod body;
 mod channels;
+mod client;
 pub mod credentials;
 mod error;
 mod handshake;
 mod health;
+mod inquiries;
+mod inquiry_routes;
 mod openapi;
 mod pages;
+mod proxy_protocol;
 mod push;
 mod routes;
 mod server;
 mod service;
 mod stats;
+mod trace;
+mod visitor;
 mod websocket;
 
 use std::num::NonZeroU32;
@@ -44,6 +56,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use client::{ClientAddress, TrustedProxies, network};
 pub use error::Problem;
 pub use server::{BindError, Server};
 
@@ -66,6 +79,10 @@ pub struct Options {
     pub ttl_max: Duration,
     /// Origins whose pages may open sessions with a cookie, besides the node's own.
     pub allowed_origins: Vec<String>,
+    /// Peers that are believed when they say whom they speak for.
+    pub trusted_proxies: TrustedProxies,
+    /// Whether connections of trusted proxies begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// Sessions at once, those included that have not said yet whose they are.
     pub connections_max: usize,
     /// Upgrades in one second.
@@ -86,6 +103,8 @@ impl Default for Options {
             ttl_default: Duration::from_secs(3_600),
             ttl_max: Duration::from_secs(7 * 24 * 3_600),
             allowed_origins: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
+            proxy_protocol: false,
             connections_max: 10_000,
             handshakes_per_second_max: NonZeroU32::new(5_000).expect("not zero"),
             handshake_timeout: Duration::from_secs(10),

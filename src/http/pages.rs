@@ -60,7 +60,10 @@ const FILES: &[File] = files! {
 static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let tag = |file: &File| {
         let hash = Sha256::digest(file.text);
-        format!("\"{:02x}{:02x}{:02x}{:02x}{:02x}{:02x}\"", hash[0], hash[1], hash[2], hash[3], hash[4], hash[5])
+        format!(
+            "\"{:02x}{:02x}{:02x}{:02x}{:02x}{:02x}\"",
+            hash[0], hash[1], hash[2], hash[3], hash[4], hash[5]
+        )
     };
     FILES.iter().map(tag).collect()
 });
@@ -126,7 +129,9 @@ mod tests {
 
     #[test]
     fn a_host_that_could_say_more_is_left_out_of_the_policy() {
-        assert!(policy("127.0.0.1:8080").contains("connect-src 'self' ws://127.0.0.1:8080 wss://127.0.0.1:8080;"));
+        assert!(
+            policy("127.0.0.1:8080").contains("connect-src 'self' ws://127.0.0.1:8080 wss://127.0.0.1:8080;")
+        );
         for host in ["", "a; script-src *", "a b", "a'b", "ü"] {
             assert!(policy(host).contains("connect-src 'self';"), "{host}");
         }
@@ -135,11 +140,24 @@ mod tests {
     #[test]
     fn nothing_is_inline_or_from_elsewhere() {
         for file in FILES {
-            for forbidden in [" style=\"", "<style", " onclick=", "innerHTML", "eval(", "src=\"http", "@import", "url(http"] {
+            for forbidden in [
+                " style=\"",
+                "<style",
+                " onclick=",
+                "innerHTML",
+                "eval(",
+                "src=\"http",
+                "@import",
+                "url(http",
+            ] {
                 assert!(!file.text.contains(forbidden), "{} holds {forbidden}", file.name);
             }
             for (at, _) in file.text.match_indices("<script") {
-                assert!(file.text[at..].starts_with("<script type=\"module\" src=\"/assets/"), "{}", file.name);
+                assert!(
+                    file.text[at..].starts_with("<script type=\"module\" src=\"/assets/"),
+                    "{}",
+                    file.name
+                );
             }
         }
     }

@@ -9,13 +9,15 @@ use warp::http::header::{CONNECTION, UPGRADE};
 use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
-use super::{App, body, error, openapi, pages};
+use super::{App, ClientAddress, body, error, openapi, pages};
 
 impl App {
     /// Every route.
     pub(super) fn routes(&self) -> BoxedFilter<(Response,)> {
         self.push_routes()
             .or(self.socket_route())
+            .unify()
+            .or(self.inquiry_routes())
             .unify()
             .or(self.operator_routes())
             .unify()
@@ -28,7 +30,7 @@ impl App {
             .boxed()
     }
 
-    fn with(&self) -> impl Filter<Extract = (Self,), Error = Infallible> + Clone + use<> {
+    pub(super) fn with(&self) -> impl Filter<Extract = (Self,), Error = Infallible> + Clone + use<> {
         let app = self.clone();
         warp::any().map(move || app.clone())
     }
@@ -75,9 +77,10 @@ impl App {
             .unify()
             .and(self.with())
             .and(raw_query())
+            .and(warp::ext::get::<ClientAddress>())
             .and(warp::ext::optional::<OnUpgrade>())
-            .then(|headers: HeaderMap, app: Self, query: String, upgrade: Option<OnUpgrade>| async move {
-                app.upgrade(&headers, &query, upgrade).unwrap_or_else(Reply::into_response)
+            .then(|headers: HeaderMap, app: Self, query: String, client, upgrade| async move {
+                app.upgrade(&headers, &query, client, upgrade).unwrap_or_else(Reply::into_response)
             })
             .boxed()
     }
@@ -139,11 +142,11 @@ impl App {
 /// A batch is bounded as a whole, too.
 const BATCH_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 
-fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
+pub(super) fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
     warp::query::raw().or(warp::any().map(String::new)).unify()
 }
 
 /// A path segment as it was meant: `user%3Aalice` is `user:alice`.
-fn unescape(segment: &str) -> String {
+pub(super) fn unescape(segment: &str) -> String {
     percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }

@@ -13,10 +13,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::App;
+use super::client::ClientAddress;
 use super::service::Service;
+use super::{App, Options, proxy_protocol};
 
 /// Connections beyond the sessions' limit, for requests.
 const REQUEST_CONNECTIONS: usize = 1_024;
@@ -80,15 +82,16 @@ impl Server {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     if let Err(error) = stream.set_nodelay(true) {
                         // The peer has gone already: reading will say so.
                         tracing::debug!(%error, "a socket option could not be set");
                     }
-                    let head_timeout = app.inner.options.handshake_timeout;
-                    let (service, stop) = (service.clone(), stop.clone());
-                    app.inner.tasks.spawn(async move {
-                        serve(stream, service, stop, head_timeout).await;
+                    let connection = Connection { stream, peer: peer.ip().into(), service: service.clone() };
+                    let (app, stop) = (app.clone(), stop.clone());
+                    let tasks = app.inner.tasks.clone();
+                    tasks.spawn(async move {
+                        connection.serve(&app.inner.options, stop).await;
                         drop(slot);
                     });
                 }
@@ -98,6 +101,32 @@ impl Server {
                 }
             }
         }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    peer: ClientAddress,
+    service: Service,
+}
+
+impl Connection {
+    async fn serve(mut self, options: &Options, stop: CancellationToken) {
+        let head_timeout = options.handshake_timeout;
+        if options.proxy_protocol && options.trusted_proxies.include(self.peer) {
+            let header = tokio::select! {
+                () = stop.cancelled() => return,
+                header = timeout(head_timeout, proxy_protocol::read(&mut self.stream)) => header,
+            };
+            match header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(client) => self.peer = client.unwrap_or(self.peer),
+                Err(error) => {
+                    return tracing::debug!(peer = %self.peer, %error, "a proxy's connection was refused");
+                }
+            }
+        }
+        self.service.peer(self.peer);
+        serve(self.stream, self.service, stop, head_timeout).await;
     }
 }
 

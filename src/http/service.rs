@@ -1,25 +1,27 @@
-//! Around every route: the request's id, and problems rendered with it.
+//! Around every route: whose request it is and what it is called, and problems
+//! rendered with that.
+//!
+//! A plain `POST /v1/push` does not go through warp: of what a push costs the
+//! node, its chain of filters was more than reading the push itself.
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use hyper::Request;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::Service as _;
+use hyper::{Method, Request};
 use hyper_util::service::TowerToHyperService;
 use warp::http::HeaderValue;
-use warp::reply::Response;
+use warp::reply::{Reply, Response};
 
 use crate::protocol::MessageId;
 
-use super::{App, Problem};
-
-/// The header that carries a request's id, in and out.
-const REQUEST_ID: &str = "x-request-id";
-/// The longest id taken from a caller.
-const REQUEST_ID_BYTES_MAX: usize = 128;
+use super::client::ClientAddress;
+use super::{App, Problem, body, trace};
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
@@ -27,27 +29,32 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>
 /// a closure.
 #[derive(Clone)]
 pub(super) struct Service {
-    answer: Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>,
+    answer: Arc<dyn Fn(Request<Incoming>, ClientAddress) -> Answer + Send + Sync>,
+    peer: ClientAddress,
 }
 
 impl Service {
     pub(super) fn new(app: &App) -> Self {
         let routes = TowerToHyperService::new(warp::service(app.routes()));
-        let answer = move |request: Request<Incoming>| -> Answer {
-            let id = request_id(&request);
+        let proxies = app.inner.options.trusted_proxies.clone();
+        let app = app.clone();
+        let answer = move |mut request: Request<Incoming>, peer: ClientAddress| -> Answer {
+            let client = proxies.client(peer, request.headers());
+            let caller = Caller { id: request_id(&request), traceparent: traceparent(&request), client };
+            request.extensions_mut().insert(client);
+            if is_push(&request) {
+                let app = app.clone();
+                return Box::pin(async move { Ok(caller.finish(app.take_push(request).await)) });
+            }
             let answer = routes.call(request);
-            Box::pin(async move {
-                let mut response = answer.await?;
-                if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-                    let (status, code) = (problem.status.as_u16(), problem.code);
-                    tracing::debug!(request_id = ?id, status, code, "refused");
-                    response = problem.render(id.to_str().unwrap_or_default());
-                }
-                response.headers_mut().insert(REQUEST_ID, id);
-                Ok(response)
-            })
+            Box::pin(async move { Ok(caller.finish(answer.await?)) })
         };
-        Self { answer: Arc::new(answer) }
+        Self { answer: Arc::new(answer), peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED).into() }
+    }
+
+    /// Says who is at the other end of the connection.
+    pub(super) fn peer(&mut self, peer: ClientAddress) {
+        self.peer = peer;
     }
 }
 
@@ -57,17 +64,58 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
-        (self.answer)(request)
+        (self.answer)(request, self.peer)
+    }
+}
+
+/// The route that most requests take, as `routes` has it too.
+fn is_push(request: &Request<Incoming>) -> bool {
+    request.method() == Method::POST && request.uri().path() == "/v1/push"
+}
+
+impl App {
+    async fn take_push(&self, request: Request<Incoming>) -> Response {
+        let (head, body) = request.into_parts();
+        let answer = match body::read(body.into_data_stream(), self.inner.options.body_bytes_max).await {
+            Ok(body) => self.push(&head.headers, body).await,
+            Err(problem) => Err(problem),
+        };
+        answer.unwrap_or_else(Reply::into_response)
+    }
+}
+
+/// Whose request it is, and what it is called.
+struct Caller {
+    id: HeaderValue,
+    traceparent: Option<HeaderValue>,
+    client: ClientAddress,
+}
+
+impl Caller {
+    /// Renders a problem, and tells every answer's caller what its request is called.
+    fn finish(self, mut response: Response) -> Response {
+        let Self { id, traceparent, client } = self;
+        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            let (status, code) = (problem.status.as_u16(), problem.code);
+            tracing::debug!(request_id = ?id, %client, status, code, "refused");
+            response = problem.render(id.to_str().unwrap_or_default());
+        }
+        response.headers_mut().insert(trace::REQUEST_ID, id);
+        if let Some(traceparent) = traceparent {
+            response.headers_mut().insert(trace::TRACEPARENT, traceparent);
+        }
+        response
     }
 }
 
 /// The caller's id if it is one that can be logged, else a fresh one.
 fn request_id(request: &Request<Incoming>) -> HeaderValue {
-    let given = request.headers().get(REQUEST_ID).filter(|id| {
-        let plain = id.as_bytes().iter().all(u8::is_ascii_graphic);
-        plain && !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX
-    });
+    let given = trace::request_id(request.headers()).and_then(|_| request.headers().get(trace::REQUEST_ID));
     given.cloned().unwrap_or_else(|| {
         HeaderValue::from_str(&MessageId::generate().to_string()).expect("a ULID is a header value")
     })
+}
+
+fn traceparent(request: &Request<Incoming>) -> Option<HeaderValue> {
+    trace::traceparent(request.headers()).and_then(|_| request.headers().get(trace::TRACEPARENT)).cloned()
 }

@@ -9,9 +9,8 @@ use warp::http::HeaderMap;
 use warp::reply::{Reply, Response};
 
 use crate::protocol::rest::rfc3339;
-use crate::protocol::stats::{
-    AuthKind, HistogramNumbers, Latencies, StatsAnswer, StoreKind, StreamNumbers, Totals,
-};
+use crate::protocol::stats::{AuthKind, HistogramNumbers, Latencies, StatsAnswer, StoreKind, Totals};
+use crate::protocol::status::StreamAnswer;
 
 use super::{App, Problem};
 
@@ -34,7 +33,7 @@ impl App {
             sessions: u64::try_from(delivery.sessions()).unwrap_or(u64::MAX),
             channels: numbers.count("postrider_channels_held"),
             outbox_bytes: numbers.count("postrider_outbox_bytes"),
-            stream: StreamNumbers {
+            stream: StreamAnswer {
                 length: numbers.count("postrider_stream_entries"),
                 lag: numbers.count("postrider_stream_lag_entries"),
                 pending: numbers.count("postrider_stream_pending_entries"),

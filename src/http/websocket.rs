@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use warp::http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     UPGRADE,
@@ -19,19 +18,21 @@ use warp::reply::Response;
 
 use crate::delivery::{OpenError, Opening};
 use crate::protocol::close::CloseCode;
-use crate::protocol::frame::{ClientFrame, Dialect, HelloLimits, Outgoing};
+use crate::protocol::frame::{ClientFrame, HelloLimits, Outgoing};
 use crate::protocol::{Channel, Position, SessionId, ws};
 use crate::session::{Ending, Events, Identity, Session};
 use crate::store::Start;
 
 use super::handshake::{Admission, Wish};
-use super::{App, Options, Problem};
+use super::visitor::{Visitor, visits};
+use super::{App, ClientAddress, Options, Problem};
 
 impl App {
     pub(super) fn upgrade(
         &self,
         headers: &HeaderMap,
         query: &str,
+        client: ClientAddress,
         upgrade: Option<OnUpgrade>,
     ) -> Result<Response, Problem> {
         let key = handshake_key(headers).inspect_err(|_| self.refused("handshake"))?;
@@ -39,8 +40,8 @@ impl App {
         self.admit_handshake()?;
         let wish = Wish::read(headers, query);
         // Taken before the upgrade, or a wave of them would pass together.
-        let place = self.inner.places.clone().try_acquire_owned().ok();
-        let admission = self.admission(headers, &wish, place.is_some());
+        let visitor = Visitor { client, place: self.inner.places.clone().try_acquire_owned().ok() };
+        let admission = self.admission(headers, &wish, visitor.place.is_some());
         let response = switching(&ws::accept_key(key), wish.subprotocol.clone());
         let app = self.clone();
         self.inner.tasks.spawn(async move {
@@ -49,7 +50,7 @@ impl App {
                 Err(error) => return tracing::debug!(%error, "an upgrade was not completed"),
             };
             if let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() {
-                app.begin(parts.io.into_inner(), parts.read_buf, wish, admission, place);
+                app.begin(parts.io.into_inner(), parts.read_buf, wish, admission, visitor);
             }
         });
         Ok(response)
@@ -98,14 +99,14 @@ impl App {
         admission
     }
 
-    /// Starts the session of an upgraded connection, which keeps its place.
+    /// Starts the session of an upgraded connection.
     fn begin(
         &self,
         stream: TcpStream,
         leftover: bytes::Bytes,
         wish: Wish,
         admission: Admission,
-        place: Option<OwnedSemaphorePermit>,
+        visitor: Visitor,
     ) {
         let inner = &self.inner;
         let dialect = wish.dialect;
@@ -122,18 +123,17 @@ impl App {
             events,
             &inner.metrics,
         );
-        let label = if dialect == Dialect::Plain { "plain" } else { "envelope" };
-        inner.metrics.connects.with(label).increment(1);
+        inner.metrics.connects.with(dialect.label()).increment(1);
         inner.wheel.add(&session);
         let run = session.clone().run(leftover);
-        inner.tasks.spawn(async move {
-            run.await;
-            drop(place);
-        });
+        if let Admission::Enter(identity) = &admission {
+            session.identify(identity.clone());
+        }
+        visitor.came(&session);
+        inner.tasks.spawn(visits(visitor, session.clone(), run));
         match admission {
             Admission::Refuse(code, reason) => session.close(code, &reason),
-            Admission::Enter(identity) => {
-                session.identify(identity);
+            Admission::Enter(_) => {
                 if wish.resume {
                     self.await_entry(session);
                 } else {

@@ -7,7 +7,7 @@
 //! | field | bytes |
 //! |---|---|
 //! | length of the rest | 4 |
-//! | flags: 1 position, 2 accountable, 4 trace, 8 disconnect | 1 |
+//! | flags: 1 position, 2 accountable, 4 trace, 8 disconnect, 16 question | 1 |
 //! | id | 16 |
 //! | accepted at, µs | 8 |
 //! | expires at, ms | 8 |
@@ -17,11 +17,14 @@
 //! | data | 4 + n |
 //!
 //! A record flagged *disconnect* is no message: it asks the node to close its
-//! sessions of the channel.
+//! sessions of the channel. Nor is one flagged *question*, whose data say what to
+//! do (1: tell of the channel's sessions; 2 and 16 bytes: close that session) and
+//! whose id is the question's: the answer goes to the store under it. A record
+//! with a flag of a later release is skipped.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{Channel, Epoch, Message, MessageId, Position};
+use super::{Channel, Epoch, Message, MessageId, Position, SessionId};
 
 /// The version this release writes, and the highest it reads.
 pub const VERSION: u8 = 1;
@@ -30,6 +33,11 @@ const HAS_POSITION: u8 = 1;
 const ACCOUNTABLE: u8 = 2;
 const HAS_TRACE: u8 = 4;
 const DISCONNECT: u8 = 8;
+const QUESTION: u8 = 16;
+const KNOWN: u8 = HAS_POSITION | ACCOUNTABLE | HAS_TRACE | DISCONNECT | QUESTION;
+/// Wishes of a question.
+const LIST: u8 = 1;
+const CLOSE: u8 = 2;
 
 /// What an entry holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +46,28 @@ pub struct Entry {
     pub messages: Vec<Message>,
     /// Channels whose sessions are to be closed.
     pub disconnects: Vec<Channel>,
+    /// What the node is asked.
+    pub questions: Vec<Question>,
+}
+
+/// What one node asks another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Under which it is answered.
+    pub id: MessageId,
+    /// Whose sessions it is about.
+    pub channel: Channel,
+    /// What is wanted.
+    pub wish: Wish,
+}
+
+/// What a question wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// To be told of the sessions.
+    List,
+    /// That this one be closed.
+    Close(SessionId),
 }
 
 /// Bytes that are no entry.
@@ -84,7 +114,34 @@ pub fn encode<'a>(messages: impl Iterator<Item = &'a Message> + Clone) -> Bytes 
 /// Writes an entry that asks a node to close its sessions of `channel`.
 #[must_use]
 pub fn encode_disconnect(channel: &Channel) -> Bytes {
-    let record = Message {
+    let record = empty(channel);
+    let mut out = BytesMut::with_capacity(1 + encoded_len(&record));
+    out.put_u8(VERSION);
+    put_record(&mut out, &record, DISCONNECT);
+    out.freeze()
+}
+
+/// Writes an entry that asks a node something.
+#[must_use]
+pub fn encode_question(question: &Question) -> Bytes {
+    let mut wish = BytesMut::with_capacity(17);
+    match question.wish {
+        Wish::List => wish.put_u8(LIST),
+        Wish::Close(session) => {
+            wish.put_u8(CLOSE);
+            wish.put_u128(session.bits());
+        }
+    }
+    let record = Message { id: question.id, data: wish.freeze(), ..empty(&question.channel) };
+    let mut out = BytesMut::with_capacity(1 + encoded_len(&record));
+    out.put_u8(VERSION);
+    put_record(&mut out, &record, QUESTION);
+    out.freeze()
+}
+
+/// A record that is no message.
+fn empty(channel: &Channel) -> Message {
+    Message {
         id: MessageId::from_bits(0),
         channel: channel.clone(),
         position: None,
@@ -93,11 +150,17 @@ pub fn encode_disconnect(channel: &Channel) -> Bytes {
         data: Bytes::new(),
         trace: None,
         accountable: false,
+    }
+}
+
+fn question(record: Message) -> Option<Question> {
+    let Message { id, channel, mut data, .. } = record;
+    let wish = match data.try_get_u8().ok()? {
+        LIST => Wish::List,
+        CLOSE => Wish::Close(SessionId::from_bits(data.try_get_u128().ok()?)),
+        _ => return None,
     };
-    let mut out = BytesMut::with_capacity(1 + encoded_len(&record));
-    out.put_u8(VERSION);
-    put_record(&mut out, &record, DISCONNECT);
-    out.freeze()
+    Some(Question { id, channel, wish })
 }
 
 fn put_record(out: &mut BytesMut, message: &Message, mut flags: u8) {
@@ -142,10 +205,13 @@ pub fn decode(mut entry: Bytes) -> Result<Entry, DecodeError> {
     while !entry.is_empty() {
         let len = entry.try_get_u32().map_err(|_| DecodeError::Truncated)? as usize;
         let (flags, message) = decode_record(take(&mut entry, len)?)?;
-        if flags & DISCONNECT == 0 {
-            decoded.messages.push(message);
-        } else {
-            decoded.disconnects.push(message.channel);
+        if flags & !KNOWN != 0 {
+            continue;
+        }
+        match flags & (DISCONNECT | QUESTION) {
+            0 => decoded.messages.push(message),
+            DISCONNECT => decoded.disconnects.push(message.channel),
+            _ => decoded.questions.extend(question(message)),
         }
     }
     Ok(decoded)
@@ -222,7 +288,7 @@ mod tests {
     proptest! {
         #[test]
         fn entries_round_trip(messages in proptest::collection::vec(message(), 0..8)) {
-            prop_assert_eq!(decode(encode(messages.iter())), Ok(Entry { messages, disconnects: vec![] }));
+            prop_assert_eq!(decode(encode(messages.iter())), Ok(Entry { messages, ..Entry::default() }));
         }
 
         #[test]
@@ -253,8 +319,28 @@ mod tests {
     #[test]
     fn a_disconnect_is_no_message() {
         let channel = Channel::user("alice").expect("valid");
-        let entry = Entry { messages: vec![], disconnects: vec![channel.clone()] };
+        let entry = Entry { disconnects: vec![channel.clone()], ..Entry::default() };
         assert_eq!(decode(encode_disconnect(&channel)), Ok(entry));
+    }
+
+    #[test]
+    fn questions_round_trip_and_those_of_a_later_release_are_skipped() {
+        let channel = Channel::user("alice").expect("valid");
+        let id = MessageId::from_bits(7);
+        for wish in [Wish::List, Wish::Close(SessionId::from_bits(9))] {
+            let question = Question { id, channel: channel.clone(), wish };
+            let mut bytes = encode_question(&question).to_vec();
+            let entry = Entry { questions: vec![question], ..Entry::default() };
+            assert_eq!(decode(bytes.clone().into()), Ok(entry));
+            let flags = 5;
+            bytes[flags] |= 64;
+            assert_eq!(decode(bytes.into()), Ok(Entry::default()));
+        }
+        let unknown = Message { id, data: Bytes::from_static(&[99]), ..empty(&channel) };
+        let mut out = BytesMut::new();
+        out.put_u8(VERSION);
+        put_record(&mut out, &unknown, QUESTION);
+        assert_eq!(decode(out.freeze()), Ok(Entry::default()));
     }
 
     #[test]

@@ -24,6 +24,17 @@ pub enum Dialect {
     Envelope,
 }
 
+impl Dialect {
+    /// A stable name for metrics and answers.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Envelope => "envelope",
+        }
+    }
+}
+
 /// A message on its way to sockets, with its encoded frames.
 #[derive(Debug)]
 pub struct Outgoing {

@@ -20,7 +20,7 @@ pub struct Message {
     pub expires_at_ms: u64,
     /// The payload: JSON text, byte for byte as the sender wrote it.
     pub data: Bytes,
-    /// The sender's `traceparent`, so that a delivery can be joined to its push.
+    /// What joins a delivery to its push; see [`super::trace`].
     pub trace: Option<Box<str>>,
     /// For an ephemeral message: whether the node that reads this copy is the
     /// one that reports its fate to the ledger (exactly one node is).

@@ -14,6 +14,8 @@ mod position;
 pub mod rest;
 mod schema;
 pub mod stats;
+pub mod status;
+pub mod trace;
 pub mod ws;
 
 pub use channel::{Channel, ChannelError, DEVICE_BYTES_MAX, Device, DeviceError, NAME_BYTES_MAX};

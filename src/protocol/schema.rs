@@ -40,19 +40,21 @@ text_schema! {
         r"^[0-9a-f]{16}\.[0-9]+$", "9c1f03b5a7d2e4c6.17";
 }
 
-impl PartialSchema for Recipients {
+impl PartialSchema for Recipients<'_> {
     fn schema() -> RefOr<Schema> {
         let channel = Ref::from_schema_name(Channel::name());
-        let list = ArrayBuilder::new()
-            .items(channel.clone())
-            .min_items(Some(1))
-            .max_items(Some(RECIPIENTS_MAX));
+        let list =
+            ArrayBuilder::new().items(channel.clone()).min_items(Some(1)).max_items(Some(RECIPIENTS_MAX));
         let one_of = OneOfBuilder::new().item(channel).item(list);
         one_of.description(Some("One recipient, or a list of them.")).into()
     }
 }
 
-impl ToSchema for Recipients {
+impl ToSchema for Recipients<'_> {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Recipients".into()
+    }
+
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.push((Channel::name().into_owned(), Channel::schema()));
     }

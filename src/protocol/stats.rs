@@ -4,6 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::NodeId;
+use super::status::StreamAnswer;
 
 /// The answer to `GET /v1/stats`: the numbers of the node that answers.
 ///
@@ -33,7 +34,7 @@ pub struct StatsAnswer {
     /// Bytes waiting in the outboxes of all sessions.
     pub outbox_bytes: u64,
     /// Its stream.
-    pub stream: StreamNumbers,
+    pub stream: StreamAnswer,
     /// What it has done since it started.
     pub totals: Totals,
     /// How long things took since it started.
@@ -58,19 +59,6 @@ pub enum AuthKind {
     None,
     /// Users by token, senders by key.
     Jwt,
-}
-
-/// A node's stream, as of a second ago at most.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct StreamNumbers {
-    /// Entries in it.
-    pub length: u64,
-    /// Entries not read yet.
-    pub lag: u64,
-    /// Entries read and not acknowledged.
-    pub pending: u64,
-    /// Age of the oldest of these.
-    pub oldest_pending_ms: u64,
 }
 
 /// What a node has done since it started.

@@ -1,6 +1,6 @@
 //! The session as others hold it: queue, flush, send, close.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct Session {
     room: Notify,
     /// Bytes came from the peer since the wheel last asked.
     pub(super) heard: AtomicBool,
+    /// Messages written so far, for the log: four billion will do.
+    messages_written: AtomicU32,
     pub(super) wheel: OnceLock<Wheel>,
     /// The wheel's turn that this session is due at; guarded by the wheel's lock.
     pub(super) due_turn: AtomicU64,
@@ -76,6 +78,7 @@ impl Session {
             state: Mutex::new(State::new(dialect, first_ping_at)),
             room: Notify::new(),
             heard: AtomicBool::new(false),
+            messages_written: AtomicU32::new(0),
             wheel: OnceLock::new(),
             due_turn: AtomicU64::new(super::wheel::NEVER),
             parked_turn: AtomicU64::new(0),
@@ -113,6 +116,18 @@ impl Session {
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.lock().phase != Phase::Open
+    }
+
+    /// How the session ended, or would if its connection broke now.
+    #[must_use]
+    pub fn ending(&self) -> Ending {
+        self.lock().ending.unwrap_or(Ending::Lost)
+    }
+
+    /// Messages that were written to the socket in full.
+    #[must_use]
+    pub fn messages_written(&self) -> u32 {
+        self.messages_written.load(Ordering::Relaxed)
     }
 
     /// Bytes that wait for the socket.
@@ -273,6 +288,7 @@ impl Session {
 
     fn settle(self: &Arc<Self>, after: After) {
         if !after.done.messages.is_empty() {
+            self.messages_written.fetch_add(after.done.messages.len() as u32, Ordering::Relaxed);
             self.events.written(self, &after.done.messages);
         }
         // Only now: an entry may be acknowledged when its frames are reported.

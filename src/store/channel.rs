@@ -19,7 +19,7 @@ pub struct Append {
     pub collapse_key: Option<Box<str>>,
     /// Makes a retry harmless.
     pub idempotency: Option<Idempotency>,
-    /// The sender's `traceparent`.
+    /// What joins deliveries to the push; see [`crate::protocol::trace`].
     pub trace: Option<Box<str>>,
 }
 
@@ -187,6 +187,8 @@ pub struct Settled {
     pub dropped_no_session: u64,
     /// Ephemeral, and its fate was never reported.
     pub dropped_unreported: u64,
+    /// Taken back without having been received.
+    pub dropped_withdrawn: u64,
 }
 
 impl std::ops::AddAssign for Settled {
@@ -197,6 +199,7 @@ impl std::ops::AddAssign for Settled {
         self.dropped_mailbox_full += other.dropped_mailbox_full;
         self.dropped_no_session += other.dropped_no_session;
         self.dropped_unreported += other.dropped_unreported;
+        self.dropped_withdrawn += other.dropped_withdrawn;
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Ledger {
 }
 
 /// Losses by reason.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Dropped {
     /// Trimmed from a full mailbox before any device received it.
     pub mailbox_full: u64,
@@ -27,13 +27,15 @@ pub struct Dropped {
     pub no_session: u64,
     /// Ephemeral, and the node that had it never told what became of it.
     pub unreported: u64,
+    /// Taken back by its sender before any device received it.
+    pub withdrawn: u64,
 }
 
 impl Dropped {
     /// All losses.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.mailbox_full + self.no_session + self.unreported
+        self.mailbox_full + self.no_session + self.unreported + self.withdrawn
     }
 }
 
@@ -43,5 +45,24 @@ impl Ledger {
     pub fn waiting(&self) -> i64 {
         let settled = self.received + self.expired + self.collapsed + self.dropped.total();
         self.accepted as i64 - settled as i64
+    }
+}
+
+impl std::ops::AddAssign for Dropped {
+    fn add_assign(&mut self, other: Self) {
+        self.mailbox_full += other.mailbox_full;
+        self.no_session += other.no_session;
+        self.unreported += other.unreported;
+        self.withdrawn += other.withdrawn;
+    }
+}
+
+impl std::ops::AddAssign for Ledger {
+    fn add_assign(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.received += other.received;
+        self.expired += other.expired;
+        self.collapsed += other.collapsed;
+        self.dropped += other.dropped;
     }
 }

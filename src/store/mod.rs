@@ -11,7 +11,9 @@
 //! timeout the effect is unknown and may still happen later.
 
 mod channel;
+mod fate;
 pub mod faulty;
+mod inquiries;
 mod ledger;
 pub mod memory;
 mod node;
@@ -27,6 +29,11 @@ pub use channel::{
     Ack, Append, Appended, ChannelInfo, Cursor, Gap, GapReason, Idempotency, Join, Page, Route, Settled,
     Start,
 };
+pub use fate::{
+    DEPARTURES_KEPT_MS, DEPARTURES_MAX, DEVICES_MAX, Departure, DeviceFate, Erased, Found, Progress, Recent,
+    Traced, Why, Withdrawn,
+};
+pub use inquiries::Inquiries;
 pub use ledger::{Dropped, Ledger};
 pub use node::{Beat, EntryAcks, EntryId, NodeInfo, NodeRecord, Sent, StreamEntry, StreamStats};
 
@@ -131,7 +138,7 @@ impl Error {
 /// # Time
 /// All times are the store's own clock, since 1970; names end in the unit.
 #[async_trait]
-pub trait Store: Send + Sync + fmt::Debug + 'static {
+pub trait Store: Inquiries + Send + Sync + fmt::Debug + 'static {
     /// `memory` or `redis`: for logs and `build_info`.
     fn kind(&self) -> &'static str;
 

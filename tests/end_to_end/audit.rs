@@ -147,7 +147,7 @@ async fn every_fate_is_counted_under_its_own_name() {
         let found = totals(&cluster.redis).await["totals"].clone();
         let expected = json!({
             "accepted": 5, "received": 0, "waiting": 2, "expired": 1, "collapsed": 1,
-            "dropped": {"mailbox_full": 0, "no_session": 1, "unreported": 0},
+            "dropped": {"mailbox_full": 0, "no_session": 1, "unreported": 0, "withdrawn": 0},
         });
         if found == expected { Ok(()) } else { Err(found) }
     })

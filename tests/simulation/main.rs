@@ -13,6 +13,7 @@
 mod check;
 mod client;
 mod faults;
+mod inquiries;
 mod model;
 mod node;
 mod plan;

@@ -43,7 +43,7 @@ impl FaultyStore {
     }
 
     /// Makes a call, or fails to.
-    async fn call<T, F>(
+    pub(crate) async fn call<T, F>(
         &self,
         what: &'static str,
         op: impl FnOnce(Arc<dyn Store>) -> F + Send + 'static,
@@ -101,7 +101,9 @@ impl FaultyStore {
 /// What has no position comes at most once: no sender would repeat it.
 fn may_repeat(payload: &Bytes) -> bool {
     let entry = entry::decode(payload.clone()).expect("a node sends what it can read");
-    entry.disconnects.is_empty() && entry.messages.iter().all(|message| message.position.is_some())
+    entry.disconnects.is_empty()
+        && entry.questions.is_empty()
+        && entry.messages.iter().all(|message| message.position.is_some())
 }
 
 #[async_trait]

@@ -13,6 +13,7 @@ mod ephemeral;
 mod expiry;
 mod gaps;
 mod idempotency;
+mod inquiries;
 mod join;
 mod lineage;
 mod memory_backend;
@@ -134,6 +135,22 @@ macro_rules! suite {
                     a_lapsed_lease_passes_on_and_its_old_holder_is_refused
                     a_paused_node_stays_fenced_although_the_lease_lapsed_half_way
                     discarding_renews_the_lease
+                }
+                inquiries {
+                    a_message_is_found_by_its_id_with_and_without_its_position
+                    an_id_whose_time_says_nothing_is_found_all_the_same
+                    what_left_is_remembered_with_its_reason
+                    every_device_has_a_fate_of_its_own
+                    a_device_that_came_later_is_not_asked_about
+                    a_withdrawn_message_is_shown_to_nobody_and_counted_once
+                    withdrawing_the_last_message_leaves_a_mailbox_that_works
+                    recent_messages_come_newest_first_page_by_page
+                    a_page_of_large_messages_ends_early
+                    an_erased_channel_forgets_all_and_never_reuses_a_position
+                    presence_is_of_live_nodes_only
+                    answers_are_kept_by_question_and_node
+                    a_turn_is_news_to_one_caller
+                    watermarks_tell_what_was_received
                 }
                 random {
                     any_history_keeps_the_ledger_and_the_pages_right

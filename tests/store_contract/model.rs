@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use postrider::protocol::status::MessageState;
 use postrider::protocol::{Device, Epoch, MessageId, Position};
-use postrider::store::{ChannelInfo, Gap, GapReason, Ledger, Page, Settled, Start};
+use postrider::store::{ChannelInfo, Gap, GapReason, Ledger, Page, Recent, Settled, Start};
 
 use crate::support::gap;
 
@@ -31,6 +32,8 @@ pub(crate) struct Model {
     pub(crate) ephemeral_waiting: u64,
     pub(crate) ledger: Ledger,
     pub(crate) settled: Settled,
+    /// Every message there ever was with a TTL, and its class.
+    pub(crate) fates: BTreeMap<u64, (MessageId, MessageState)>,
 }
 
 impl Model {
@@ -60,16 +63,19 @@ impl Model {
         if let Some(seq) = old.map(|(seq, _)| *seq) {
             self.mailbox.remove(&seq);
             if seq > self.watermark {
+                self.becomes(seq, MessageState::Collapsed);
                 self.ledger.collapsed += 1;
                 self.settled.collapsed += 1;
             }
         }
+        self.fates.insert(position.seq, (kept.id, MessageState::Waiting));
         self.mailbox.insert(position.seq, kept);
         if self.mailbox.len() > self.mailbox_max + self.mailbox_max / 20 {
             while self.mailbox.len() > self.mailbox_max {
                 let (seq, _) = self.mailbox.pop_first().expect("not empty");
                 self.floor = seq;
                 if seq > self.watermark {
+                    self.becomes(seq, MessageState::Dropped);
                     self.ledger.dropped.mailbox_full += 1;
                     self.settled.dropped_mailbox_full += 1;
                 }
@@ -89,11 +95,11 @@ impl Model {
 
     pub(crate) fn expire(&mut self, now_ms: u64) {
         let watermark = self.watermark;
-        let before = self.mailbox.keys().filter(|seq| **seq > watermark).count();
-        self.mailbox.retain(|_, kept| kept.expires_at_ms > now_ms);
-        let expired = before - self.mailbox.keys().filter(|seq| **seq > watermark).count();
-        self.ledger.expired += expired as u64;
-        self.settled.expired += expired as u64;
+        let due = self.mailbox.extract_if(.., |_, kept| kept.expires_at_ms <= now_ms);
+        let expired: Vec<u64> = due.map(|(seq, _)| seq).filter(|seq| *seq > watermark).collect();
+        self.ledger.expired += expired.len() as u64;
+        self.settled.expired += expired.len() as u64;
+        expired.into_iter().for_each(|seq| self.becomes(seq, MessageState::Expired));
     }
 
     pub(crate) fn receive(&mut self, device: Option<&Device>, epoch: Epoch, seq: u64) {
@@ -106,10 +112,41 @@ impl Model {
             *cursor = seq.max(*cursor);
         }
         if seq > self.watermark {
-            let received = self.mailbox.range(self.watermark + 1..=seq).count() as u64;
+            let news: Vec<u64> = self.mailbox.range(self.watermark + 1..=seq).map(|(seq, _)| *seq).collect();
+            news.iter().for_each(|seq| self.becomes(*seq, MessageState::Received));
+            let received = news.len() as u64;
             self.watermark = seq;
             self.ledger.received += received;
             self.settled.received += received;
+        }
+    }
+
+    /// The message of that number is taken back, if it is still there.
+    pub(crate) fn withdraw(&mut self, seq: u64) -> bool {
+        let kept = self.mailbox.remove(&seq).is_some();
+        if kept && seq > self.watermark {
+            self.becomes(seq, MessageState::Dropped);
+            self.ledger.dropped.withdrawn += 1;
+            self.settled.dropped_withdrawn += 1;
+        }
+        kept
+    }
+
+    fn becomes(&mut self, seq: u64, state: MessageState) {
+        self.fates.get_mut(&seq).expect("appended before").1 = state;
+    }
+
+    /// All that is kept is listed, newest first, and whatever is listed has the
+    /// class that it should have.
+    pub(crate) fn check_recent(&self, recent: &Recent) {
+        let seqs: Vec<u64> = recent.messages.iter().map(|message| message.position.seq).collect();
+        assert!(seqs.is_sorted_by(|a, b| a > b), "{seqs:?}");
+        let listed: Vec<u64> =
+            recent.messages.iter().rev().filter(|m| m.left.is_none()).map(|m| m.position.seq).collect();
+        assert_eq!(listed, self.mailbox.keys().copied().collect::<Vec<_>>(), "{self:#?}");
+        for message in &recent.messages {
+            let (id, state) = self.fates[&message.position.seq];
+            assert_eq!((message.id, message.state().0), (id, state), "{message:?} in {self:#?}");
         }
     }
 
@@ -188,6 +225,7 @@ impl Model {
                 mailbox_full: self.settled.dropped_mailbox_full,
                 no_session: self.settled.dropped_no_session,
                 unreported: self.settled.dropped_unreported,
+                withdrawn: self.settled.dropped_withdrawn,
             },
         };
         assert_eq!(told, info.ledger);

@@ -76,7 +76,8 @@ impl History {
                     45..55 => self.append_ephemeral().await,
                     55..75 => self.receive().await,
                     75..80 => self.report().await,
-                    80..95 => self.read().await?,
+                    80..93 => self.read().await?,
+                    93..95 => self.withdraw().await?,
                     95..97 => self.claim_too_much().await,
                     _ => self.come_or_go().await,
                 }
@@ -92,8 +93,11 @@ impl History {
     async fn compare(&mut self) -> Result<(), Stalled> {
         let info = self.store.inspect(&self.channel).await.expect("inspected");
         let page = read(&*self.store, &self.channel, Start::Oldest).await;
+        let recent = self.store.recent(&self.channel, None, 1_000).await.expect("listed");
         self.unless_stalled().await?;
         self.told += page.settled;
+        self.told += recent.settled;
+        self.model.check_recent(&recent);
         self.model.check_page(&Start::Oldest, usize::MAX, &page);
         self.model.check(&info);
         assert_eq!(self.told, self.model.settled, "what callers were told");
@@ -175,6 +179,26 @@ impl History {
         self.unless_stalled().await?;
         self.told += page.settled;
         self.model.check_page(&start, limit, &page);
+        Ok(())
+    }
+
+    async fn withdraw(&mut self) -> Result<(), Stalled> {
+        let (seq, id) = {
+            let at = self.rng.random_range(0..self.model.fates.len());
+            let (seq, (id, _)) = self.model.fates.iter().nth(at).expect("within bounds");
+            (*seq, *id)
+        };
+        let near = self.rng.random_bool(0.5).then(|| Position::new(self.model.head().epoch, seq));
+        let withdrawn = self.store.withdraw(&self.channel, id, near).await.expect("withdrawn");
+        self.unless_stalled().await?;
+        let kept = self.model.withdraw(seq);
+        match withdrawn {
+            Some(withdrawn) => {
+                self.told += withdrawn.settled;
+                assert_eq!((withdrawn.message.id, withdrawn.withdrawn), (id, kept), "{:#?}", self.model);
+            }
+            None => assert!(!kept, "{seq} was not found in {:#?}", self.model),
+        }
         Ok(())
     }
 

@@ -30,6 +30,7 @@ const TAGS: &[(&str, &str)] = &[
     ("Send", "Messages on their way to people."),
     ("Receive", "What devices connect to."),
     ("Look", "Who is online, how far they are, and what the nodes do."),
+    ("Take away", "Sessions closed, messages taken back, channels forgotten."),
     ("Operate", "For load balancers, supervisors and Prometheus."),
     ("Pages", "For people with a browser; embedded in the binary."),
 ];
@@ -43,9 +44,7 @@ static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
 /// The document.
 pub(super) fn serve() -> Response {
     let mut response = Response::new(DOCUMENT.as_str().into());
-    response
-        .headers_mut()
-        .insert("content-type", warp::http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert("content-type", warp::http::HeaderValue::from_static("application/json"));
     response
 }
 
@@ -186,9 +185,9 @@ mod tests {
             for (at, _) in sources.match_indices(call) {
                 let arguments = sources[at + call.len()..].trim_start();
                 // The status comes first where there is one.
-                let arguments = arguments.strip_prefix("StatusCode::").map_or(arguments, |rest| {
-                    rest.split_once(',').map_or("", |(_, rest)| rest.trim_start())
-                });
+                let arguments = arguments
+                    .strip_prefix("StatusCode::")
+                    .map_or(arguments, |rest| rest.split_once(',').map_or("", |(_, rest)| rest.trim_start()));
                 if let Some(rest) = arguments.strip_prefix('"') {
                     used.insert(rest.split('"').next().unwrap_or_default());
                 }

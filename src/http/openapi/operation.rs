@@ -99,6 +99,14 @@ impl Operation {
         self
     }
 
+    /// A parameter in the query that has to be there.
+    pub(super) fn asks(mut self, name: &str, description: &str, schema: Value) -> Self {
+        self.parameters.push(
+            json!({"name": name, "in": "query", "required": true, "description": description, "schema": schema}),
+        );
+        self
+    }
+
     pub(super) fn body<T: ToSchema>(mut self, example: Value) -> Self {
         self.collect.push(collect::<T>);
         let content = json!({"schema": reference::<T>(), "example": example});

@@ -2,11 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::protocol::Channel;
 use crate::protocol::rest::{
     BatchAnswer, BatchBody, ChannelAnswer, DisconnectAnswer, ItemAnswer, NodesAnswer, PushAnswer, PushBody,
 };
 use crate::protocol::stats::StatsAnswer;
+use crate::protocol::status::{
+    CloseAnswer, EraseAnswer, MessageAnswer, PresenceAnswer, PresenceBody, RecentAnswer, SessionsAnswer,
+    WithdrawAnswer,
+};
+use crate::protocol::{Channel, MessageId, SessionId};
 
 use super::{Operation, Scope};
 
@@ -14,7 +18,7 @@ use super::{Operation, Scope};
 const STORE: &[&str] = &["store_unavailable", "store_timeout", "internal"];
 
 pub(super) fn all() -> Vec<Operation> {
-    [send(), receive(), look(), operate(), pages()].into_iter().flatten().collect()
+    [send(), receive(), look(), inquire(), operate(), pages()].into_iter().flatten().collect()
 }
 
 fn send() -> Vec<Operation> {
@@ -106,13 +110,14 @@ fn look() -> Vec<Operation> {
         .sample("Shell", "curl", include_str!("../../../docs/examples/channel.sh"))
         .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/channel.mjs"))
         .sample("Python", "Python", include_str!("../../../docs/examples/channel.py"));
-    let disconnect = Operation::new("delete", "/v1/channels/{channel}/sessions", "closeSessions", "Look")
-        .says("Close a channel's sessions", "On every node; they are closed with 4000 and stay away.")
-        .needs(Scope::Admin)
-        .in_path::<Channel>("channel", "Like `user:alice`.")
-        .answers::<DisconnectAnswer>(202, "The nodes were told.", json!({"nodes": 1}))
-        .refuses(&["bad_request", "not_found", "invalid_channel"])
-        .refuses(STORE);
+    let disconnect =
+        Operation::new("delete", "/v1/channels/{channel}/sessions", "closeSessions", "Take away")
+            .says("Close a channel's sessions", "On every node; they are closed with 4000 and stay away.")
+            .needs(Scope::Admin)
+            .in_path::<Channel>("channel", "Like `user:alice`.")
+            .answers::<DisconnectAnswer>(202, "The nodes were told.", json!({"nodes": 1}))
+            .refuses(&["bad_request", "not_found", "invalid_channel"])
+            .refuses(STORE);
     let nodes = Operation::new("get", "/v1/nodes", "listNodes", "Look")
         .says("List the live nodes", "Any node answers for all of them.")
         .needs(Scope::Read)
@@ -128,6 +133,66 @@ fn look() -> Vec<Operation> {
         .answers_from::<StatsAnswer>(200, "The numbers.")
         .refuses(&["bad_request"]);
     vec![channel, disconnect, nodes, stats]
+}
+
+/// What is asked about a channel's messages and sessions, and what is taken away.
+fn inquire() -> Vec<Operation> {
+    let of_channel = |method, path, id, tag| {
+        Operation::new(method, path, id, tag)
+            .in_path::<Channel>("channel", "Like `user:alice`.")
+            .refuses(&["bad_request", "not_found", "invalid_channel"])
+            .refuses(STORE)
+    };
+    let recent = of_channel("get", "/v1/channels/{channel}/messages", "listMessages", "Look")
+        .says("List a channel's latest messages", "Newest first, each with what became of it.")
+        .needs(Scope::Read)
+        .takes("query", "limit", "How many.", json!({"type": "integer", "minimum": 1, "maximum": 100}))
+        .takes("query", "before", "`next` of the page before.", json!({"type": "integer", "minimum": 0}))
+        .answers_from::<RecentAnswer>(200, "The messages.")
+        .refuses(&["invalid_limit", "invalid_query"]);
+    let sessions = of_channel("get", "/v1/channels/{channel}/sessions", "listSessions", "Look")
+        .says("List a channel's sessions", "The live ones, asked of the nodes that have them.")
+        .needs(Scope::Read)
+        .answers_from::<SessionsAnswer>(200, "The sessions.");
+    let close =
+        of_channel("delete", "/v1/channels/{channel}/sessions/{session}", "closeSession", "Take away")
+            .says("Close one session", "Wherever it is; it is closed with 4000 and stays away.")
+            .needs(Scope::Admin)
+            .in_path::<SessionId>("session", "From the list of sessions.")
+            .answers_from::<CloseAnswer>(200, "It is closed.")
+            .answers_from::<CloseAnswer>(202, "Some nodes did not answer: they may close it yet.")
+            .refuses(&["invalid_session", "session_unknown"]);
+    let erase = of_channel("delete", "/v1/channels/{channel}", "eraseChannel", "Take away")
+        .says("Forget a channel", "All that is kept of it; its sessions are closed.")
+        .needs(Scope::Admin)
+        .answers_from::<EraseAnswer>(200, "It is forgotten.");
+    let presence = Operation::new("post", "/v1/presence", "presence", "Look")
+        .says("Ask who of many is online", "Up to 1,000 channels at once.")
+        .needs(Scope::Read)
+        .body::<PresenceBody>(json!({"channels": ["user:alice", "user:bob"]}))
+        .answers_from::<PresenceAnswer>(200, "One for each, in the order asked.")
+        .refuses(&["bad_request", "invalid_json", "body_incomplete", "body_timeout", "body_too_large"])
+        .refuses(&["invalid_body", "invalid_channel", "invalid_channels"])
+        .refuses(STORE);
+    let on_message = |method, id, tag| {
+        let channel = json!({"$ref": "#/components/schemas/Channel"});
+        Operation::new(method, "/v1/messages/{id}", id, tag)
+            .in_path::<MessageId>("id", "As the push answered.")
+            .asks("channel", "The channel it was pushed to.", channel)
+            .takes("query", "pos", "Its position, to find it sooner.", json!({"type": "string"}))
+            .refuses(&["bad_request", "missing_channel", "message_unknown", "invalid_message_id"])
+            .refuses(&["invalid_channel", "invalid_position"])
+            .refuses(STORE)
+    };
+    let fate = on_message("get", "getMessage", "Look")
+        .says("Ask what became of a message", "By device: waiting, written, acknowledged, or why not.")
+        .needs(Scope::Read)
+        .answers_from::<MessageAnswer>(200, "The message and its fate.");
+    let withdraw = on_message("delete", "withdrawMessage", "Take away")
+        .says("Take a message back", "Devices that have not received it do not get it any more.")
+        .needs(Scope::Admin)
+        .answers_from::<WithdrawAnswer>(200, "It is not kept any more.");
+    vec![recent, sessions, close, erase, presence, fate, withdraw]
 }
 
 fn operate() -> Vec<Operation> {
@@ -182,10 +247,26 @@ fn pages() -> Vec<Operation> {
         .answers_empty(304, "Not changed since it was read.")
         .refuses(&["bad_request", "not_found"]);
     vec![
-        page("/", "home", "Try it", "A message on your screen within a minute; a WebSocket when the request is an upgrade.")
-            .answers_empty(101, "As `/v1/ws`, when the request is an upgrade.")
-            .refuses(&["websocket_key", "upgrade_required", "websocket_version", "draining", "handshake_rate"]),
-        page("/console", "console", "The console", "Nodes, rates, users. What it shows needs an API key where there are any."),
+        page(
+            "/",
+            "home",
+            "Try it",
+            "A message on your screen within a minute; a WebSocket when the request is an upgrade.",
+        )
+        .answers_empty(101, "As `/v1/ws`, when the request is an upgrade.")
+        .refuses(&[
+            "websocket_key",
+            "upgrade_required",
+            "websocket_version",
+            "draining",
+            "handshake_rate",
+        ]),
+        page(
+            "/console",
+            "console",
+            "The console",
+            "Nodes, rates, users. What it shows needs an API key where there are any.",
+        ),
         page("/docs", "docs", "Read the API", "This document, rendered."),
         asset,
     ]
@@ -218,5 +299,6 @@ fn nodes_example() -> Value {
     json!({"nodes": [{
         "id": "01JZ8Q6V3M5N8R2T4W6Y8A0B2D", "address": "10.0.0.5:8080", "version": "0.1.0",
         "started_at": "2026-11-24T19:02:11.482Z", "sessions": 2, "draining": false, "heartbeat_age_ms": 310,
+        "stream": {"length": 0, "lag": 0, "pending": 0, "oldest_pending_ms": 0},
     }]})
 }

@@ -12,6 +12,7 @@
 
 mod consumer;
 mod forward;
+mod inquiries;
 mod plan;
 #[cfg(test)]
 mod tests;

@@ -41,20 +41,20 @@ pub(super) struct Circumstances<'a> {
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
     /// None until something was pushed.
-    numbering: Option<Numbering>,
-    floor: u64,
-    watermark: u64,
-    durable: Ledger,
-    ephemeral: Ledger,
-    ephemeral_accepted_at_ms: u64,
-    mailbox: Mailbox,
-    directory: Vec<Route>,
-    cursors: Cursors,
-    recall: Recall,
+    pub(super) numbering: Option<Numbering>,
+    pub(super) floor: u64,
+    pub(super) watermark: u64,
+    pub(super) durable: Ledger,
+    pub(super) ephemeral: Ledger,
+    pub(super) ephemeral_accepted_at_ms: u64,
+    pub(super) mailbox: Mailbox,
+    pub(super) directory: Vec<Route>,
+    pub(super) cursors: Cursors,
+    pub(super) recall: Recall,
     /// Moved in the ledger and not told to anyone yet.
-    untold: Settled,
-    touched_at_ms: u64,
-    counted_bytes: usize,
+    pub(super) untold: Settled,
+    pub(super) touched_at_ms: u64,
+    pub(super) counted_bytes: usize,
 }
 
 impl State {
@@ -101,7 +101,10 @@ impl State {
     fn keep(&mut self, seq: u64, append: Append, answer: Answer, at: Circumstances<'_>) {
         self.expire(at.now.ms(), EXPIRY_SLACK_MS);
         let collapse_key: Option<Arc<str>> = append.collapse_key.map(Into::into);
-        if let Some(old) = collapse_key.as_deref().and_then(|key| self.mailbox.take_collapsed(key))
+        let watermark = self.watermark;
+        let replaced = collapse_key.as_deref();
+        let replaced = replaced.and_then(|key| self.mailbox.take_collapsed(key, watermark, at.now.ms()));
+        if let Some(old) = replaced
             && old > self.watermark
         {
             self.durable.collapsed += 1;
@@ -117,7 +120,7 @@ impl State {
             trace: append.trace,
         };
         self.mailbox.push(seq, kept);
-        self.trim(at.limits.mailbox_messages_max);
+        self.trim(at.limits.mailbox_messages_max, at.now.ms());
     }
 
     fn pass_on(&mut self, now_ms: u64) {
@@ -129,12 +132,12 @@ impl State {
         }
     }
 
-    fn trim(&mut self, messages_max: usize) {
+    fn trim(&mut self, messages_max: usize, now_ms: u64) {
         if self.mailbox.len() <= messages_max.saturating_add(messages_max / 20) {
             return;
         }
         while self.mailbox.len() > messages_max
-            && let Some(seq) = self.mailbox.pop_oldest()
+            && let Some(seq) = self.mailbox.pop_oldest(self.watermark, now_ms)
         {
             self.floor = seq;
             if seq > self.watermark {
@@ -144,7 +147,7 @@ impl State {
         }
     }
 
-    fn expire(&mut self, now_ms: u64, slack_ms: u64) {
+    pub(super) fn expire(&mut self, now_ms: u64, slack_ms: u64) {
         if self.mailbox.is_due(now_ms, slack_ms) {
             let expired = self.mailbox.expire(now_ms, self.watermark);
             self.durable.expired += expired;
@@ -226,7 +229,7 @@ impl State {
         self.touched_at_ms = now.ms();
         self.expire(now.ms(), 0);
         if let Some(device) = device {
-            self.cursors.receive(device, position, now.ms());
+            self.cursors.receive(device, position, self.watermark, now.ms());
         }
         if position.seq > self.watermark {
             let received = self.mailbox.count(self.watermark, position.seq);
@@ -289,13 +292,15 @@ impl State {
         self.untold.dropped_unreported += unreported;
         let mut routes = self.directory.clone();
         routes.sort_by_key(|line| line.node);
+        let mut ledger = self.durable;
+        ledger += self.ephemeral;
         ChannelInfo {
             head: self.head().filter(|head| head.seq > 0),
             floor: self.floor,
             watermark: self.watermark,
             mailbox_messages: self.mailbox.len() as u64,
             waiting_counted: self.mailbox.count(self.watermark, u64::MAX) + self.ephemeral_waiting(),
-            ledger: sum(&self.durable, &self.ephemeral),
+            ledger,
             routes,
             cursors: self.cursors.list(),
         }
@@ -305,6 +310,7 @@ impl State {
     pub(super) fn tidy(&mut self, now: Now) {
         self.expire(now.ms(), 0);
         self.recall.forget_old(now.ms());
+        self.mailbox.departures.forget_old(now.ms());
     }
 
     /// Whether nothing is left worth keeping. What is in the directory stays:
@@ -330,19 +336,5 @@ impl State {
         self.counted_bytes =
             OVERHEAD_BYTES + lines * LINE_OVERHEAD_BYTES + self.mailbox.bytes() + self.recall.bytes();
         self.counted_bytes
-    }
-}
-
-fn sum(durable: &Ledger, ephemeral: &Ledger) -> Ledger {
-    Ledger {
-        accepted: durable.accepted + ephemeral.accepted,
-        received: durable.received + ephemeral.received,
-        expired: durable.expired,
-        collapsed: durable.collapsed,
-        dropped: crate::store::Dropped {
-            mailbox_full: durable.dropped.mailbox_full,
-            no_session: ephemeral.dropped.no_session,
-            unreported: ephemeral.dropped.unreported,
-        },
     }
 }

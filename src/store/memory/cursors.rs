@@ -5,19 +5,29 @@
 use std::collections::BTreeMap;
 
 use crate::protocol::{Device, Position};
-use crate::store::Cursor;
+use crate::store;
 
 /// A device's place: none at the beginning, before anything was pushed.
 type Place = Option<Position>;
 
-/// By name, with the time of the last change in milliseconds.
+/// One device's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cursor {
+    pub(super) place: Place,
+    /// What is not above was never meant for it.
+    pub(super) began: u64,
+    /// The time of the last change.
+    pub(super) at_ms: u64,
+}
+
+/// By name.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cursors(BTreeMap<Device, (Place, u64)>);
+pub(super) struct Cursors(BTreeMap<Device, Cursor>);
 
 impl Cursors {
     /// Where a device goes on, if it was here before.
     pub(super) fn get(&self, device: &Device) -> Option<Place> {
-        self.0.get(device).map(|(place, _)| *place)
+        self.0.get(device).map(|cursor| cursor.place)
     }
 
     /// Notes where a device begins that is here for the first time. Without it,
@@ -25,14 +35,17 @@ impl Cursors {
     /// place to which this one comes back.
     pub(super) fn place(&mut self, device: &Device, place: Place, now_ms: u64) {
         if !self.0.contains_key(device) {
-            self.0.insert(device.clone(), (place, now_ms));
+            let began = place.map_or(0, |place| place.seq);
+            self.0.insert(device.clone(), Cursor { place, began, at_ms: now_ms });
         }
     }
 
-    /// A device received everything up to `position`; it never goes back.
-    pub(super) fn receive(&mut self, device: &Device, position: Position, now_ms: u64) {
+    /// A device received everything up to `position`; it never goes back. One
+    /// that is new begins behind `began`.
+    pub(super) fn receive(&mut self, device: &Device, position: Position, began: u64, now_ms: u64) {
         if self.get(device).flatten().is_none_or(|old| old.seq <= position.seq) {
-            self.0.insert(device.clone(), (Some(position), now_ms));
+            let began = self.0.get(device).map_or(began.min(position.seq), |old| old.began);
+            self.0.insert(device.clone(), Cursor { place: Some(position), began, at_ms: now_ms });
         }
     }
 
@@ -41,10 +54,14 @@ impl Cursors {
         self.0.is_empty()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Device, &Cursor)> {
+        self.0.iter()
+    }
+
     /// Every device that received something, or began behind something.
-    pub(super) fn list(&self) -> Vec<Cursor> {
-        let cursor = |(device, (place, at_ms)): (&Device, &(Place, u64))| {
-            Some(Cursor { device: device.clone(), position: (*place)?, at_ms: *at_ms })
+    pub(super) fn list(&self) -> Vec<store::Cursor> {
+        let cursor = |(device, cursor): (&Device, &Cursor)| {
+            Some(store::Cursor { device: device.clone(), position: cursor.place?, at_ms: cursor.at_ms })
         };
         self.0.iter().filter_map(cursor).collect()
     }

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::protocol::{Channel, Epoch, Message, MessageId, Position};
+use crate::store::Why;
+
+use super::departures::Departures;
 
 /// What a message takes beside its own bytes, roughly: for the byte cap.
 const OVERHEAD_BYTES: usize = 160;
@@ -49,6 +52,8 @@ pub(super) struct Mailbox {
     /// Whether some message expires before an older one.
     mixed: bool,
     bytes: usize,
+    /// Why messages went, for a while.
+    pub(super) departures: Departures,
 }
 
 impl Mailbox {
@@ -62,7 +67,12 @@ impl Mailbox {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.departures.bytes()
+    }
+
+    /// Everything kept, by number.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, &Kept)> {
+        self.entries.iter().map(|(seq, kept)| (*seq, kept))
     }
 
     pub(super) fn push(&mut self, seq: u64, kept: Kept) {
@@ -80,11 +90,18 @@ impl Mailbox {
     }
 
     /// Removes the message of this collapse key, and returns its number.
-    pub(super) fn take_collapsed(&mut self, key: &str) -> Option<u64> {
-        let seq = self.keys.remove(key)?;
-        let kept = self.entries.remove(&seq)?;
-        self.bytes -= kept.cost();
+    pub(super) fn take_collapsed(&mut self, key: &str, watermark: u64, now_ms: u64) -> Option<u64> {
+        let seq = *self.keys.get(key)?;
+        self.take(seq, Why::Collapsed, watermark, now_ms);
         Some(seq)
+    }
+
+    /// Removes the message of that number, if it is there.
+    pub(super) fn take(&mut self, seq: u64, why: Why, watermark: u64, now_ms: u64) {
+        if let Some(kept) = self.entries.remove(&seq) {
+            self.forget(seq, &kept);
+            self.departures.note(seq, &kept, seq <= watermark, why, now_ms);
+        }
     }
 
     /// Whether [`expire`](Self::expire) could find anything, so long after it
@@ -101,6 +118,7 @@ impl Mailbox {
             let expired: Vec<_> = expired.collect();
             for (seq, kept) in expired {
                 self.forget(seq, &kept);
+                self.departures.note(seq, &kept, seq <= watermark, Why::Expired, now_ms);
                 lost += u64::from(seq > watermark);
             }
             self.next_expiry_ms = self.entries.values().map(|kept| kept.expires_at_ms).min().unwrap_or(0);
@@ -112,6 +130,7 @@ impl Mailbox {
                 }
                 let (seq, kept) = entry.remove_entry();
                 self.forget(seq, &kept);
+                self.departures.note(seq, &kept, seq <= watermark, Why::Expired, now_ms);
                 lost += u64::from(seq > watermark);
             }
         }
@@ -119,9 +138,9 @@ impl Mailbox {
     }
 
     /// Removes the oldest message; returns its number.
-    pub(super) fn pop_oldest(&mut self) -> Option<u64> {
-        let (seq, kept) = self.entries.pop_first()?;
-        self.forget(seq, &kept);
+    pub(super) fn pop_oldest(&mut self, watermark: u64, now_ms: u64) -> Option<u64> {
+        let seq = *self.entries.first_key_value()?.0;
+        self.take(seq, Why::Trimmed, watermark, now_ms);
         Some(seq)
     }
 
@@ -188,10 +207,11 @@ mod tests {
         }
         assert_eq!(mailbox.expire(20, 0), 2);
         assert_eq!(mailbox.keys.keys().map(|key| &**key).collect::<Vec<_>>(), ["b", "d"]);
-        assert_eq!(mailbox.pop_oldest(), Some(2));
-        assert_eq!(mailbox.take_collapsed("d"), Some(4));
+        assert_eq!(mailbox.pop_oldest(0, 20), Some(2));
+        assert_eq!(mailbox.take_collapsed("d", 0, 20), Some(4));
         assert!(mailbox.keys.is_empty());
-        assert_eq!(mailbox.bytes(), 0);
+        assert_eq!(mailbox.bytes, 0);
+        assert_eq!(mailbox.departures.iter().count(), 4);
     }
 
     #[test]

@@ -20,6 +20,9 @@ mod channel;
 mod clock;
 mod consumer;
 mod cursors;
+mod departures;
+mod fates;
+mod inquiries;
 mod mailbox;
 mod nodes;
 mod numbering;
@@ -29,6 +32,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -68,6 +72,9 @@ pub struct Store {
 struct Shared {
     shards: Shards,
     nodes: Mutex<Nodes>,
+    answers: Mutex<inquiries::Answers>,
+    /// Channels whose being online was told.
+    online: Mutex<HashSet<Channel>>,
 }
 
 /// Everything that a store held at one moment, for [`Store::restart`].
@@ -88,7 +95,8 @@ impl Store {
     #[must_use]
     pub fn with_options(limits: Limits, options: Options) -> Self {
         let shards = Shards::new(limits, options.bytes_max);
-        Self { shared: Arc::new(Shared { shards, nodes: Mutex::default() }) }
+        let (nodes, answers, online) = Default::default();
+        Self { shared: Arc::new(Shared { shards, nodes, answers, online }) }
     }
 
     /// Copies everything at one moment.

@@ -12,7 +12,7 @@ use super::reply::{self, Packed};
 use super::scripts::Script;
 
 /// Where `prelude.lua` puts the directory in meta.
-const DIRECTORY_AT: isize = 124;
+pub(super) const DIRECTORY_AT: isize = 130;
 /// Version, mixed, epoch, run and seq: the front of meta.
 const HEAD_BYTES: isize = 24;
 /// The version of meta that scripts write.
@@ -95,13 +95,13 @@ pub(super) async fn routes(store: &Store, channel: &Channel) -> Result<Vec<Route
     read_directory(store.link.call_one(&conn, "read a directory", directory(store, channel)).await?)
 }
 
-fn directory(store: &Store, channel: &Channel) -> Cmd {
+pub(super) fn directory(store: &Store, channel: &Channel) -> Cmd {
     let mut command = Cmd::new();
     command.arg("GETRANGE").arg(store.keys.meta(channel)).arg(DIRECTORY_AT).arg(-1);
     command
 }
 
-fn read_directory(value: Value) -> Result<Vec<Route>, Error> {
+pub(super) fn read_directory(value: Value) -> Result<Vec<Route>, Error> {
     const WHAT: &str = "a directory";
     Packed::new(WHAT, reply::bytes(WHAT, value)?).routes()
 }
@@ -145,13 +145,13 @@ pub(super) async fn inspect(store: &Store, channel: &Channel) -> Result<ChannelI
     let mut next = || parts.next().unwrap_or_default();
     let known = reply::number(INFO, &next())? == 1;
     let epoch = reply::bytes(INFO, next())?;
-    let mut numbers = [0; 13];
+    let mut numbers = [0; 14];
     for number in &mut numbers {
         *number = reply::number(INFO, &next())?;
     }
     let [seq, floor, watermark, entries, waiting, received, expired, collapsed, full, ephemeral @ ..] =
         numbers;
-    let [e_accepted, e_received, no_session, unreported] = ephemeral;
+    let [e_accepted, e_received, no_session, unreported, withdrawn] = ephemeral;
     let mut routes = Packed::new(INFO, reply::bytes(INFO, next())?).routes()?;
     routes.sort_by_key(|route| route.node);
     let mut cursors = Vec::new();
@@ -168,7 +168,7 @@ pub(super) async fn inspect(store: &Store, channel: &Channel) -> Result<ChannelI
         }
         false => None,
     };
-    let dropped = Dropped { mailbox_full: full, no_session, unreported };
+    let dropped = Dropped { mailbox_full: full, no_session, unreported, withdrawn };
     Ok(ChannelInfo {
         head,
         floor,

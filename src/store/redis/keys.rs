@@ -6,13 +6,15 @@
 
 use ::redis::Cmd;
 
-use crate::protocol::{Channel, NodeId};
+use crate::protocol::{Channel, MessageId, NodeId};
 
 const META: char = 'm';
-/// The keys of a channel in the order of `prelude.lua`: meta, box, collapse,
-/// expiries, lineage, cursors.
+/// The keys of a channel in the order of `prelude.lua`: meta, box, keys, expiries,
+/// lineage, cursors.
 const CHANNEL: [char; 6] = [META, 'b', 'k', 'x', 'e', 'c'];
 const IDEMPOTENCY: char = 'i';
+const ONLINE: char = 'o';
+const ANSWERS: char = 'a';
 const STREAM: char = 'q';
 const HEARTBEAT: char = 'h';
 const LEASE: char = 'l';
@@ -65,6 +67,16 @@ impl Keys {
         let mut bytes = self.key(IDEMPOTENCY, channel.as_str()).into_bytes();
         bytes.extend_from_slice(key);
         bytes
+    }
+
+    /// Whether a channel is online, as far as was told.
+    pub(super) fn online(&self, channel: &Channel) -> String {
+        self.key(ONLINE, channel.as_str())
+    }
+
+    /// The answers to a question.
+    pub(super) fn answers(&self, question: MessageId) -> String {
+        format!("{}:{ANSWERS}:{{{question}}}", self.prefix)
     }
 
     pub(super) fn stream(&self, node: NodeId) -> String {

@@ -25,6 +25,7 @@ mod append;
 mod channels;
 mod consumer;
 mod error;
+mod inquiries;
 mod keys;
 mod link;
 mod nodes;

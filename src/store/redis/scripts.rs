@@ -58,6 +58,16 @@ scripts! {
     Report = channel_script!(" flags=allow-oom": "rare.lua", "report.lua");
     /// Tells everything.
     Inspect = channel_script!(" flags=allow-oom": "rare.lua", "inspect.lua");
+    /// Finds a message.
+    Find = channel_script!(" flags=allow-oom": "rare.lua", "found.lua", "find.lua");
+    /// Lists the newest messages.
+    Recent = channel_script!(" flags=allow-oom": "rare.lua", "found.lua", "recent.lua");
+    /// Takes a message back.
+    Withdraw = channel_script!(" flags=allow-oom": "rare.lua", "withdraw.lua");
+    /// Forgets a channel.
+    Erase = channel_script!(" flags=allow-oom": "erase.lua");
+    /// Follows a channel's presence.
+    Turn = node_script!("turn.lua");
     /// Notes a channel in a node's index.
     Index = node_script!("index.lua");
     /// Makes stream, group and heartbeat.

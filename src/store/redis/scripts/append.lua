@@ -29,7 +29,7 @@ local extended = expires > box_ttl
 if extended then
   box_ttl = expires + math.floor(ttl / 4) + 1000
   call('PEXPIREAT', KEYS[2], box_ttl)
-  call('PEXPIREAT', KEYS[3], box_ttl)
+  call('PEXPIREAT', KEYS[3], math.max(box_ttl, now + 600000))
   call('PEXPIREAT', KEYS[4], box_ttl)
   -- A box that would outlive meta has it refreshed.
   if ttl > tonumber(ARGV[3]) / 2 then refresh = 0 end
@@ -37,11 +37,14 @@ end
 
 if collapse_key ~= '' then
   local old = call('HGET', KEYS[3], collapse_key)
-  if old and call('XDEL', KEYS[2], old) == 1 then
+  local mine = struct.pack('>I6', number) .. string.sub(ARGV[4], 2, 17) .. head
+  local old_number = old and struct.unpack('>I6', old)
+  if old and call('XDEL', KEYS[2], string.format('%d', old_number)) == 1 then
     length = length - 1
-    if mixed == 1 then call('ZREM', KEYS[4], old) end
-    if tonumber(old) > watermark then
-      replaced, holes = 1, holes + 1
+    if mixed == 1 then call('ZREM', KEYS[4], string.format('%d', old_number)) end
+    local got = 1
+    if old_number > watermark then
+      got, replaced, holes = 0, 1, holes + 1
       if not quick then
         cold()
         collapsed = collapsed + 1
@@ -51,9 +54,14 @@ if collapse_key ~= '' then
         call('SETRANGE', KEYS[1], at, struct.pack('>I6', struct.unpack('>I6', meta, at + 1) + 1))
       end
     end
+    -- Its departure is noted by the same command.
+    call('HSET', KEYS[3], collapse_key, mine, '\255' .. string.char(old_number % 256),
+      string.sub(old, 7, 22) .. string.sub(old, 1, 6) .. struct.pack('>BB', 2, got) .. string.sub(old, 23)
+      .. struct.pack('>I6', now))
+  else
+    call('HSET', KEYS[3], collapse_key, mine)
   end
-  call('HSET', KEYS[3], collapse_key, id)
-  if not old then call('PEXPIREAT', KEYS[3], box_ttl) end
+  if not old then call('PEXPIREAT', KEYS[3], math.max(box_ttl, now + 600000)) end
   if length == 1 then
     if mixed == 1 then call('DEL', KEYS[4]) end
     mixed, next_expiry, top_expiry = 0, expires, expires
@@ -63,11 +71,12 @@ end
 if length > messages_limit then
   for _, entry in ipairs(call('XRANGE', KEYS[2], '-', '+', 'COUNT', length - messages_max)) do
     local unreceived
-    unreceived, floor = forget(entry)
+    unreceived, floor = forget(entry, TRIMMED)
     trimmed = trimmed + unreceived
     if mixed == 1 then call('ZREM', KEYS[4], floor) end
   end
   length = length - call('XTRIM', KEYS[2], 'MINID', floor + 1)
+  tell()
   if trimmed > 0 then
     cold()
     dropped = dropped + trimmed

@@ -11,7 +11,7 @@ if due or (known and dirty) then
 end
 if known and received then
   call('SETRANGE', KEYS[1], COLD_AT, struct.pack(COLD, received, expired, collapsed, dropped, e_accepted,
-    e_received, e_dropped, e_unreported, e_last))
+    e_received, e_dropped, e_unreported, e_last, withdrawn))
 end
 if due then
   -- Meta outlives the box: without it, what the box holds would be lost.

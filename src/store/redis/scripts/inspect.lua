@@ -2,10 +2,10 @@
 --
 -- Answers {known, epoch, seq, floor, watermark, entries, waiting, received,
 -- expired, collapsed, dropped, ephemeral accepted, received, dropped, unreported,
--- directory, cursors}; waiting is counted entry by entry.
+-- withdrawn, directory, cursors}; waiting is counted entry by entry.
 local directory, cursors = string.sub(meta, DIRECTORY_AT + 1), call('HGETALL', KEYS[6])
 if not known then
-  answer = { 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, directory, cursors }
+  answer = { 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, directory, cursors }
 else
   settle(0)
   cold()
@@ -20,5 +20,5 @@ else
     if #entries > 0 then from = '(' .. entries[#entries][1] end
   until #entries < 20
   answer = { 1, epoch, seq, floor, watermark, length, waiting, received, expired, collapsed, dropped,
-    e_accepted, e_received, e_dropped, e_unreported, directory, cursors }
+    e_accepted, e_received, e_dropped, e_unreported, withdrawn, directory, cursors }
 end

@@ -4,7 +4,7 @@
 --
 -- ARGV[9] device  as in read.lua
 if newcomer then
-  call('HSET', KEYS[6], ARGV[9], struct.pack('>c8I6I6', place_epoch, place_seq, now))
+  call('HSET', KEYS[6], ARGV[9], struct.pack('>c8I6I6I6', place_epoch, place_seq, now, place_seq))
   -- finish.lua does as much for a channel that is known.
   if not known then call('PEXPIRE', KEYS[6], math.max(tonumber(ARGV[3]), DAY)) end
 end

@@ -1,15 +1,18 @@
 -- Functions over the state of prelude.lua. Making them costs more than a
 -- microsecond at every call, so append does it only when it needs one.
-local cold, renew, reach, forget, settle
+local EXPIRED, TRIMMED, WITHDRAWN = 1, 3, 4
+-- How long departures are remembered, ms.
+local DEPARTURES_KEPT = 600000
+local cold, renew, reach, forget, tell, emptied, settle
 if not quick then
   -- Loads the counts; finish.lua writes them back.
   cold = function()
     if received then return end
     if not known or #meta < DIRECTORY_AT then
       received, expired, collapsed, dropped = 0, 0, 0, 0
-      e_accepted, e_received, e_dropped, e_unreported, e_last = 0, 0, 0, 0, 0
+      e_accepted, e_received, e_dropped, e_unreported, e_last, withdrawn = 0, 0, 0, 0, 0, 0
     else
-      received, expired, collapsed, dropped, e_accepted, e_received, e_dropped, e_unreported, e_last =
+      received, expired, collapsed, dropped, e_accepted, e_received, e_dropped, e_unreported, e_last, withdrawn =
         struct.unpack(COLD, meta, COLD_AT + 1)
     end
   end
@@ -41,24 +44,40 @@ if not quick then
     end
   end
 
-  -- Takes an entry that leaves the box out of whatever points to it. Answers 1
-  -- if nobody received it, else 0; and its seq.
-  forget = function(entry)
+  -- Takes an entry that leaves the box out of whatever points to it, and notes
+  -- why it leaves. Answers 1 if nobody received it, else 0; and its seq.
+  local departures = {}
+  forget = function(entry, why)
     local number = tonumber(string.match(entry[1], '^%d+'))
     local record = entry[2][4]
     local high, low = string.byte(record, 18, 19)
     if high + low > 0 then
       local key = string.sub(record, 22, 21 + high * 256 + low)
-      if tonumber(call('HGET', KEYS[3], key) or 0) == number then call('HDEL', KEYS[3], key) end
+      local holder = call('HGET', KEYS[3], key)
+      if holder and struct.unpack('>I6', holder) == number then call('HDEL', KEYS[3], key) end
     end
     dirty = true
+    local got = number <= watermark and 1 or 0
+    departures[#departures + 1] = '\255' .. string.char(number % 256)
+    departures[#departures + 1] = struct.pack('>c16I6BB', string.sub(record, 2, 17), number, why, got)
+      .. entry[2][2] .. struct.pack('>I6', now)
     if number <= watermark then return 0, number end
     holes = holes + 1
     return 1, number
   end
 
-  local emptied = function()
-    call('DEL', KEYS[2], KEYS[3], KEYS[4])
+  -- Writes what was noted.
+  tell = function()
+    if #departures == 0 then return end
+    -- No more are remembered.
+    call('HSET', KEYS[3], unpack(departures, math.max(1, #departures - 511)))
+    call('PEXPIREAT', KEYS[3], math.max(box_ttl, now + DEPARTURES_KEPT))
+    departures = {}
+  end
+
+  -- Departures stay, until their time is over.
+  emptied = function()
+    call('DEL', KEYS[2], KEYS[4])
     mixed, next_expiry, top_expiry, box_ttl, dirty = 0, 0, 0, 0, true
   end
 
@@ -67,7 +86,7 @@ if not quick then
     for _, number in ipairs(call('ZRANGE', KEYS[4], '-inf', now, 'BYSCORE')) do
       local entry = call('XRANGE', KEYS[2], number, number)[1]
       if entry then
-        lost = lost + forget(entry)
+        lost = lost + forget(entry, EXPIRED)
         length = length - call('XDEL', KEYS[2], number)
       end
     end
@@ -88,7 +107,7 @@ if not quick then
           break
         end
         local unreceived
-        unreceived, last = forget(entry)
+        unreceived, last = forget(entry, EXPIRED)
         lost = lost + unreceived
       end
       if last then from = last + 1 end
@@ -110,6 +129,7 @@ if not quick then
     elseif next_expiry > 0 and now >= next_expiry + slack then
       dirty = true
       if mixed == 1 then lost = sweep_mixed() else lost = sweep_head() end
+      tell()
       if length == 0 then emptied() end
     end
     if lost > 0 then

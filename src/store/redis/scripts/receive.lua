@@ -13,13 +13,18 @@ if last and upto <= last then
   if ARGV[4] ~= '' then
     local old = call('HGET', KEYS[6], ARGV[4])
     local ahead = false
+    -- A device that never joined by name begins, as far as is known, behind what
+    -- others have received.
+    local began = struct.pack('>I6', math.min(watermark, upto))
     if old then
       local old_epoch, old_seq = struct.unpack('>c8I6', old)
+      local old_last = old_epoch == '\0\0\0\0\0\0\0\0' and 0 or reach(old_epoch)
       -- A cursor of a life that is gone is ahead of nothing.
-      ahead = old_seq > upto and old_seq <= (reach(old_epoch) or -1)
+      ahead = old_seq > upto and old_seq <= (old_last or -1)
+      if old_last then began = string.sub(old, 21) end
     end
     if not ahead then
-      call('HSET', KEYS[6], ARGV[4], struct.pack('>c8I6I6', ARGV[5], upto, now))
+      call('HSET', KEYS[6], ARGV[4], struct.pack('>c8I6I6', ARGV[5], upto, now) .. began)
       if not old then call('PEXPIRE', KEYS[6], math.max(tonumber(ARGV[3]), box_ttl - now)) end
     end
   end
