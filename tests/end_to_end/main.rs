@@ -40,3 +40,4 @@ mod resume;
 mod routing;
 mod slow;
 mod status;
+mod webhooks;
