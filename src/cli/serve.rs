@@ -64,7 +64,11 @@ impl Serve {
         for warning in config.warnings(open_files) {
             tracing::warn!("{warning}");
         }
-        let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
+        let runtime = match runtime::Builder::new_multi_thread()
+            .worker_threads(config.worker_threads)
+            .enable_all()
+            .build()
+        {
             Ok(runtime) => runtime,
             Err(error) => {
                 tracing::error!("failed to start the runtime: {error}");

@@ -143,6 +143,11 @@ settings! {
                 accepts: |text| text.len() >= 16 && text.bytes().all(|b| b.is_ascii_graphic()),
             }),
             default None, example "$(openssl rand -hex 16)";
+        /// Threads that serve. Nodes that share a machine had better share out its processors: each thread
+        /// that could be spared costs wake-ups.
+        worker_threads: usize, key "worker_threads", rule Count("threads", 1..=1_024),
+            default std::thread::available_parallelism().map_or(1, usize::from),
+            in_words "as many as the machine has processors", example "2";
         /// Where others reach this node, as 'postrider nodes' lists it.
         advertise: Option<String>, key "advertise", rule Maybe(Text(accept::advertised)), default None,
             in_words "the address it listens on", example "10.0.0.5:8080";

@@ -42,6 +42,7 @@ mod drain;
 mod entries;
 mod events;
 mod fill;
+mod finished;
 mod follow;
 mod heal;
 mod held;

@@ -6,6 +6,7 @@ use crate::protocol::close::CloseCode;
 use crate::protocol::{Channel, Message, MessageId, Position, entry};
 use crate::store::{self, Append, Appended, Sent};
 
+use super::finished::Finished;
 use super::{Delivery, trail};
 
 /// What the sender is told.
@@ -31,19 +32,18 @@ impl Delivery {
     /// When the store did not confirm it; then it may still arrive, once.
     pub async fn push(&self, append: Append) -> Result<Pushed, store::Error> {
         let delivery = self.clone();
-        let task = self.inner.tasks.spawn(async move {
+        let push = async move {
             let parts = Parts::of(&append);
             let appended = delivery.inner.store.append(append).await;
             delivery.finish(parts, appended)
-        });
-        task.await.unwrap_or_else(|error| Err(store::Error::Unavailable(error.to_string())))
+        };
+        Finished::new(&self.inner.tasks, push).await
     }
 
     /// Accepts many messages in one trip; answers in input order.
     pub async fn push_batch(&self, appends: Vec<Append>) -> Vec<Result<Pushed, store::Error>> {
         let delivery = self.clone();
-        let count = appends.len();
-        let task = self.inner.tasks.spawn(async move {
+        let push = async move {
             let parts: Vec<_> = appends.iter().map(Parts::of).collect();
             let appended = delivery.inner.store.append_batch(appends).await;
             parts
@@ -51,8 +51,8 @@ impl Delivery {
                 .zip(appended)
                 .map(|(parts, appended)| delivery.finish(parts, appended))
                 .collect()
-        });
-        task.await.unwrap_or_else(|error| vec![Err(store::Error::Unavailable(error.to_string())); count])
+        };
+        Finished::new(&self.inner.tasks, push).await
     }
 
     /// Closes every session of a channel, on every node. Returns how many nodes

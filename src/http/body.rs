@@ -14,8 +14,8 @@ use super::Problem;
 const BODY_WITHIN: Duration = Duration::from_secs(20);
 
 /// Reads a body of at most `bytes_max`.
-pub(super) async fn read<B: Buf>(
-    stream: impl Stream<Item = Result<B, warp::Error>>,
+pub(super) async fn read<B: Buf, E>(
+    stream: impl Stream<Item = Result<B, E>>,
     bytes_max: usize,
 ) -> Result<Bytes, Problem> {
     timeout(BODY_WITHIN, collect(stream, bytes_max)).await.unwrap_or_else(|_| {
@@ -24,8 +24,8 @@ pub(super) async fn read<B: Buf>(
     })
 }
 
-async fn collect<B: Buf>(
-    stream: impl Stream<Item = Result<B, warp::Error>>,
+async fn collect<B: Buf, E>(
+    stream: impl Stream<Item = Result<B, E>>,
     bytes_max: usize,
 ) -> Result<Bytes, Problem> {
     let mut stream = std::pin::pin!(stream);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::{Reply, Response};
@@ -44,14 +44,12 @@ impl App {
         let sender = self.sender(headers)?;
         let key = idempotency_key(headers)?;
         let trace = trace::carried(headers);
-        let push: PushBody = parse(&body)?;
-        let template = self.template(&push, trace)?;
+        let push: PushBody<'_> = parse(&body)?;
         let channels = match &push.to {
             Recipients::One(to) => {
                 let channel = recipient(to)?;
-                let append =
-                    Append { idempotency: idempotency(&sender, key, &push, &body), channel, ..template };
-                let channel = append.channel.clone();
+                let idempotency = idempotency(&sender, key, &push, &body);
+                let append = Append { idempotency, ..self.append(&push, channel.clone(), trace)? };
                 let pushed = self.inner.delivery.push(append).await?;
                 return Ok(accepted(&answer(channel, &pushed)));
             }
@@ -62,11 +60,11 @@ impl App {
             Recipients::Many(to) => to.iter().map(|to| recipient(to)).collect::<Result<Vec<_>, _>>()?,
         };
         let idempotency = idempotency(&sender, key, &push, &body);
-        let appends = channels.iter().map(|channel| {
-            let id = push.id.unwrap_or_else(MessageId::generate);
-            Append { id, channel: channel.clone(), idempotency, ..template.clone() }
-        });
-        let pushed = self.inner.delivery.push_batch(appends.collect()).await;
+        let append = |channel: &Channel| {
+            Ok(Append { idempotency, ..self.append(&push, channel.clone(), trace.clone())? })
+        };
+        let appends = channels.iter().map(append).collect::<Result<Vec<_>, Problem>>()?;
+        let pushed = self.inner.delivery.push_batch(appends).await;
         // All of them failing is the request failing; its retry then is whole.
         if let Some(error) = pushed.iter().try_fold(None, |_, one| one.as_ref().err().map(Some)).flatten() {
             return Err(error.clone().into());
@@ -87,7 +85,7 @@ impl App {
         let sender = self.sender(headers)?;
         let key = idempotency_key(headers)?;
         let trace = trace::carried(headers);
-        let batch: BatchBody = parse(&body)?;
+        let batch: BatchBody<'_> = parse(&body)?;
         let max = self.inner.options.batch_messages_max;
         if batch.messages.is_empty() || batch.messages.len() > max {
             return Err(Problem::invalid("invalid_batch", format!("a batch has 1 to {max} messages")));
@@ -107,7 +105,7 @@ impl App {
                 // One header for the whole batch: each item gets a key of its own.
                 let key = key.as_deref().map(|key| format!("{key}#{at}"));
                 let idempotency = idempotency(&sender, key, push, push.data.get().as_bytes());
-                Ok(Append { channel, idempotency, ..self.template(push, trace.clone())? })
+                Ok(Append { idempotency, ..self.append(push, channel, trace.clone())? })
             })
             .collect();
         let valid: Vec<Append> = prepared.iter().filter_map(|one| one.as_ref().ok().cloned()).collect();
@@ -133,8 +131,13 @@ impl App {
             .map_err(|error| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string()))
     }
 
-    /// Everything of an append but its recipient and idempotency.
-    fn template(&self, push: &PushBody, trace: Option<Box<str>>) -> Result<Append, Problem> {
+    /// Everything of an append but its idempotency.
+    fn append(
+        &self,
+        push: &PushBody<'_>,
+        channel: Channel,
+        trace: Option<Box<str>>,
+    ) -> Result<Append, Problem> {
         let options = &self.inner.options;
         let ttl = push.ttl.map_or(options.ttl_default, Duration::from_secs);
         if ttl > options.ttl_max {
@@ -149,7 +152,7 @@ impl App {
         }
         Ok(Append {
             id: push.id.unwrap_or_else(MessageId::generate),
-            channel: "all".parse().expect("a channel"),
+            channel,
             data: Bytes::copy_from_slice(push.data.get().as_bytes()),
             ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
             collapse_key: collapse_key.map(Into::into),
@@ -159,7 +162,7 @@ impl App {
     }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         let (status, code) = match error.classify() {
             serde_json::error::Category::Data => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body"),
@@ -190,7 +193,12 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// Combines sender and key; a message id chosen by the sender serves as a key.
-fn idempotency(sender: &SenderId, key: Option<String>, push: &PushBody, body: &[u8]) -> Option<Idempotency> {
+fn idempotency(
+    sender: &SenderId,
+    key: Option<String>,
+    push: &PushBody<'_>,
+    body: &[u8],
+) -> Option<Idempotency> {
     let key = key.map(|key| format!("key:{key}")).or_else(|| push.id.map(|id| format!("id:{id}")))?;
     let mut hash = Sha256::new();
     hash.update(sender.as_str());

@@ -1,5 +1,8 @@
 //! Around every route: whose request it is and what it is called, and problems
 //! rendered with that.
+//!
+//! A plain `POST /v1/push` does not go through warp: of what a push costs the
+//! node, its chain of filters was more than reading the push itself.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -7,17 +10,18 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use hyper::Request;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::Service as _;
+use hyper::{Method, Request};
 use hyper_util::service::TowerToHyperService;
 use warp::http::HeaderValue;
-use warp::reply::Response;
+use warp::reply::{Reply, Response};
 
 use crate::protocol::MessageId;
 
 use super::client::ClientAddress;
-use super::{App, Problem, trace};
+use super::{App, Problem, body, trace};
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
@@ -33,24 +37,17 @@ impl Service {
     pub(super) fn new(app: &App) -> Self {
         let routes = TowerToHyperService::new(warp::service(app.routes()));
         let proxies = app.inner.options.trusted_proxies.clone();
+        let app = app.clone();
         let answer = move |mut request: Request<Incoming>, peer: ClientAddress| -> Answer {
-            let (id, traceparent) = (request_id(&request), traceparent(&request));
             let client = proxies.client(peer, request.headers());
+            let caller = Caller { id: request_id(&request), traceparent: traceparent(&request), client };
             request.extensions_mut().insert(client);
+            if is_push(&request) {
+                let app = app.clone();
+                return Box::pin(async move { Ok(caller.finish(app.take_push(request).await)) });
+            }
             let answer = routes.call(request);
-            Box::pin(async move {
-                let mut response = answer.await?;
-                if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-                    let (status, code) = (problem.status.as_u16(), problem.code);
-                    tracing::debug!(request_id = ?id, %client, status, code, "refused");
-                    response = problem.render(id.to_str().unwrap_or_default());
-                }
-                response.headers_mut().insert(trace::REQUEST_ID, id);
-                if let Some(traceparent) = traceparent {
-                    response.headers_mut().insert(trace::TRACEPARENT, traceparent);
-                }
-                Ok(response)
-            })
+            Box::pin(async move { Ok(caller.finish(answer.await?)) })
         };
         Self { answer: Arc::new(answer), peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED).into() }
     }
@@ -68,6 +65,46 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, request: Request<Incoming>) -> Answer {
         (self.answer)(request, self.peer)
+    }
+}
+
+/// The route that most requests take, as `routes` has it too.
+fn is_push(request: &Request<Incoming>) -> bool {
+    request.method() == Method::POST && request.uri().path() == "/v1/push"
+}
+
+impl App {
+    async fn take_push(&self, request: Request<Incoming>) -> Response {
+        let (head, body) = request.into_parts();
+        let answer = match body::read(body.into_data_stream(), self.inner.options.body_bytes_max).await {
+            Ok(body) => self.push(&head.headers, body).await,
+            Err(problem) => Err(problem),
+        };
+        answer.unwrap_or_else(Reply::into_response)
+    }
+}
+
+/// Whose request it is, and what it is called.
+struct Caller {
+    id: HeaderValue,
+    traceparent: Option<HeaderValue>,
+    client: ClientAddress,
+}
+
+impl Caller {
+    /// Renders a problem, and tells every answer's caller what its request is called.
+    fn finish(self, mut response: Response) -> Response {
+        let Self { id, traceparent, client } = self;
+        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            let (status, code) = (problem.status.as_u16(), problem.code);
+            tracing::debug!(request_id = ?id, %client, status, code, "refused");
+            response = problem.render(id.to_str().unwrap_or_default());
+        }
+        response.headers_mut().insert(trace::REQUEST_ID, id);
+        if let Some(traceparent) = traceparent {
+            response.headers_mut().insert(trace::TRACEPARENT, traceparent);
+        }
+        response
     }
 }
 

@@ -1,8 +1,12 @@
 //! The bodies of the REST API.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::status::StreamAnswer;
@@ -18,11 +22,13 @@ pub const RECIPIENTS_MAX: usize = 100;
 /// The body of `POST /v1/push`, and one message of a batch.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PushBody {
+pub struct PushBody<'a> {
     /// One channel, or a list of them.
-    pub to: Recipients,
+    #[serde(borrow)]
+    pub to: Recipients<'a>,
     /// Any JSON.
-    pub data: Box<RawValue>,
+    #[serde(borrow)]
+    pub data: &'a RawValue,
     /// Seconds to keep it; 0: only for who is connected now.
     #[serde(default)]
     pub ttl: Option<u64>,
@@ -35,21 +41,50 @@ pub struct PushBody {
 }
 
 /// One recipient or several.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "\"to\" must be a channel like \"user:alice\", or a list of them")]
-pub enum Recipients {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipients<'a> {
     /// The answer is one object.
-    One(String),
+    One(Cow<'a, str>),
     /// The answer is a list, in this order.
     Many(Vec<String>),
+}
+
+// By hand: what serde derives for either of two shapes copies the text first.
+impl<'de: 'a, 'a> Deserialize<'de> for Recipients<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Recipients<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"to\" to be a channel like \"user:alice\", or a list of them")
+            }
+
+            fn visit_borrowed_str<E>(self, to: &'de str) -> Result<Self::Value, E> {
+                Ok(Recipients::One(Cow::Borrowed(to)))
+            }
+
+            fn visit_str<E>(self, to: &str) -> Result<Self::Value, E> {
+                Ok(Recipients::One(Cow::Owned(to.to_owned())))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Recipients::Many)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// The body of `POST /v1/push/batch`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BatchBody {
+pub struct BatchBody<'a> {
     /// The messages; each has one recipient.
-    pub messages: Vec<PushBody>,
+    #[serde(borrow)]
+    pub messages: Vec<PushBody<'a>>,
 }
 
 /// What a push answers for each recipient.

@@ -160,6 +160,7 @@ fn start_node(plan: &Plan, number: usize, redis: Option<&str>, folder: &Path) ->
     // The limit protects a node from what is measured here.
     command.args(["--handshakes-per-second-max", "1000000"]);
     command.args(["--drain-window-ms", "0", "--drain-deadline-ms", "1000"]);
+    command.args(["--worker-threads", &worker_threads(plan.nodes).to_string()]);
     if let Some(url) = redis {
         command.args(["--redis", url]);
     }
@@ -170,6 +171,12 @@ fn start_node(plan: &Plan, number: usize, redis: Option<&str>, folder: &Path) ->
     }
     command.args(&plan.args);
     Process::start(&node_name(number), &mut command, &folder.join(format!("node-{number}.log")))
+}
+
+/// The machine's processors shared out over the nodes that are started on it.
+fn worker_threads(nodes: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors / nodes.max(1)).max(1)
 }
 
 /// The address, from the line that says that a node listens.

@@ -182,14 +182,14 @@ mod tests {
         let stamp = Stamp { stream: 3, seq: 4, at_ns: 5 };
         request.set(0, 17, stamp);
         let push: PushBody = serde_json::from_slice(body(&request)).expect("a push");
-        assert_eq!(push.to, Recipients::One(format!("user:{}", names.name(17))));
+        assert_eq!(push.to, Recipients::One(format!("user:{}", names.name(17)).into()));
         assert_eq!(template.read(push.data.get().as_bytes()), Some(stamp));
         assert_eq!(push.ttl, Some(60));
 
         let mut request = Request::new(&form(Some(3)), &names, &template);
         (0..3).for_each(|item| request.set(item, item as u32, stamp));
         let batch: BatchBody = serde_json::from_slice(body(&request)).expect("a batch");
-        assert_eq!(batch.messages[2].to, Recipients::One(format!("user:{}", names.name(2))));
+        assert_eq!(batch.messages[2].to, Recipients::One(format!("user:{}", names.name(2)).into()));
     }
 
     #[test]
