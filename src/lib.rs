@@ -15,6 +15,7 @@
 //! | [`session`] | one live socket: its outbox, its keepalive, its frames | the store |
 //! | [`delivery`] | which sessions hold which channel; how an entry becomes frames and when it is acknowledged | HTTP |
 //! | [`http`] | routes, the upgrade, problem documents | Redis |
+//! | [`webhook`] | sending news to a URL, signed and retried | where news comes from |
 //! | [`node`] | the composition root: builds, spawns, stops | |
 //! | [`cli`] | the command line: `serve`, and clients of the public API | everything behind [`node`] |
 //! | [`config`] | flags, environment and file, gathered into every component's `Options` | |
@@ -43,3 +44,4 @@ pub mod protocol;
 pub mod session;
 pub mod shutdown;
 pub mod store;
+pub mod webhook;

@@ -219,6 +219,10 @@ declare! {
     Histogram store_round_trip_seconds = "postrider_store_round_trip_seconds", unit Seconds, buckets LATENCY_BUCKETS;
     /// Failed calls to the store, by kind of failure.
     Counter store_errors = "postrider_store_errors_total", label "kind" ["unavailable", "timeout", "out_of_memory", "fenced", "other"];
+    /// Webhook requests by what the receiver made of them.
+    Counter webhook_requests = "postrider_webhook_requests_total", label "result" ["taken", "failed", "refused"];
+    /// Events that no webhook receiver was told of, by reason.
+    Counter webhooks_dropped = "postrider_webhooks_dropped_total", label "reason" ["queue_full", "not_followed", "given_up", "refused", "stopped"];
     /// Whether this node is draining.
     Gauge draining = "postrider_draining";
     /// Whether this node takes traffic: store reachable, enrolled, not draining.

@@ -5,6 +5,7 @@
 //! | accept loop, request connections | at the drain | logged, goes on |
 //! | sessions | closed by the drain | closed, counted by code |
 //! | heartbeat, consumer, writers, acks, cursors, directory, heal | when all sessions have left | logged, tried again |
+//! | webhook lanes | a moment after these | tried again, then dropped and counted |
 //! | timer wheel | last | cannot |
 //!
 //! Nothing here is retried at the start: a store that cannot be reached then is
@@ -20,13 +21,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::delivery::{self, Delivery};
+use crate::delivery::{self, Delivery, Follower};
 use crate::http::auth::Authenticator;
 use crate::http::{self, App, BindError, Server, TrustedProxies};
 use crate::metrics::Metrics;
 use crate::session::{self, Wheel};
 use crate::shutdown::Shutdown;
 use crate::store::{self, NodeInfo, Store};
+use crate::webhook;
 
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -45,6 +47,9 @@ pub enum Error {
     /// The store did not let the node in.
     #[error("join the cluster: could not {0}")]
     Join(#[from] store::Error),
+    /// The webhook could not be set up.
+    #[error("set up the webhook: {0}")]
+    Webhook(String),
 }
 
 /// A running node.
@@ -114,8 +119,9 @@ impl Node {
             sessions: 0,
             draining: false,
         };
+        let follower = webhook(config, &metrics, &tasks, &loops)?;
         let delivery = Delivery::start(
-            delivery_options(config),
+            delivery::Options { follower, ..delivery_options(config) },
             store,
             info,
             metrics.clone(),
@@ -198,6 +204,24 @@ fn delivery_options(config: &Config) -> delivery::Options {
         reclaim_after: config.heartbeat_ttl + config.heartbeat_grace,
         ..delivery::Options::default()
     }
+}
+
+/// The webhook, if one is set up.
+fn webhook(
+    config: &Config,
+    metrics: &Metrics,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Option<Arc<dyn Follower>>, Error> {
+    let (Some(url), Some(secret)) = (&config.webhook_url, &config.webhook_secret) else { return Ok(None) };
+    let options = webhook::Options {
+        url: url.parse().map_err(|error| Error::Webhook(format!("{error}")))?,
+        secret: webhook::Secret::parse(secret.expose()).map_err(|error| Error::Webhook(error.to_string()))?,
+        events: config.webhook_events.clone(),
+        queue_max: config.webhook_queue_max,
+    };
+    let webhook = webhook::Webhook::start(&options, metrics, tasks, stop);
+    Ok(Some(Arc::new(webhook.map_err(|error| Error::Webhook(error.to_string()))?)))
 }
 
 fn session_options(config: &Config) -> session::Options {

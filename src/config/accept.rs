@@ -27,6 +27,24 @@ pub(super) fn prefix(text: &str) -> Result<(), String> {
     Err("must be 1 to 64 of A-Z a-z 0-9 . _ - :".to_owned())
 }
 
+/// Where webhooks go.
+pub(super) fn webhook_url(text: &str) -> Result<(), String> {
+    let wanted = "must be an http:// address without credentials; for one beyond this network, go through a TLS \
+                  proxy of yours";
+    let url = url::Url::parse(text).map_err(|_| wanted.to_owned())?;
+    let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    let named = url.host_str().is_some_and(|host| !host.is_empty());
+    if url.scheme() == "http" && bare && named { Ok(()) } else { Err(wanted.to_owned()) }
+}
+
+/// A kind of news.
+pub(super) fn webhook_event(text: &str) -> Result<String, String> {
+    if matches!(text, "online" | "offline" | "delivered" | "expired") {
+        return Ok(text.to_owned());
+    }
+    Err("must be of online, offline, delivered, expired".to_owned())
+}
+
 /// A filter of log lines.
 pub(super) fn log_filter(text: &str) -> Result<(), String> {
     let level = |word: &str| matches!(word, "off" | "error" | "warn" | "info" | "debug" | "trace");

@@ -25,6 +25,14 @@ impl Config {
             let text = "needs trusted_proxies, the addresses whose PROXY headers are believed";
             problems.push(self.about("proxy_protocol", "on", text));
         }
+        if self.webhook_url.is_some()
+            && self.webhook_secret.is_none()
+            && self.origin("webhook_secret") == Origin::Default
+        {
+            let text = "needs a secret that signs its requests: set POSTRIDER_WEBHOOK_SECRET or \
+                        POSTRIDER_WEBHOOK_SECRET_FILE=/run/secrets/webhook_secret";
+            problems.push(self.about("webhook_url", self.webhook_url.clone().unwrap_or_default(), text));
+        }
         if self.outbox_bytes_max < self.body_bytes_max {
             problems.push(self.about(
                 "outbox_bytes_max",

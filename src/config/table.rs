@@ -247,6 +247,28 @@ settings! {
             default Duration::from_millis(500), example "500";
     }
 
+    "Webhooks" {
+        /// Where to send news of who came and went and what became of messages: http://. Requests are signed
+        /// with --webhook-secret and tried again for some minutes.
+        webhook_url: Option<String>, key "webhook_url", rule Maybe(Text(accept::webhook_url)), default None,
+            example "http://127.0.0.1:9000/postrider";
+        /// What signs webhook requests, as the Standard Webhooks convention writes it: whsec_ and what
+        /// 'openssl rand -base64 24' prints.
+        webhook_secret: Option<Secret>, key "webhook_secret",
+            rule Maybe(Hidden {
+                wants: "must be whsec_ and the base64 of 24 to 64 random bytes",
+                accepts: |text| crate::webhook::Secret::parse(text).is_ok(),
+            }),
+            default None, example "whsec_YS1zZWNyZXQtb2YteW91ci1vd24tMjQtYnl0ZXM=";
+        /// Which news is sent: online, offline, delivered, expired.
+        webhook_events: Vec<String>, key "webhook_events", rule Texts(accept::webhook_event),
+            default ["online", "offline", "delivered", "expired"].map(str::to_owned).to_vec(),
+            example "online,offline";
+        /// News that may wait for the receiver; what comes beyond it is dropped and counted.
+        webhook_queue_max: usize, key "webhook_queue_max", rule Count("events", 8..=1_000_000), default 10_000,
+            example "10000";
+    }
+
     "Draining" {
         /// How long after SIGTERM the node goes on as before while load balancers notice that it is unready.
         drain_delay: Duration, key "drain_delay_ms", rule Millis(0..=10 * MINUTE * 1_000),

@@ -85,6 +85,9 @@ impl Delivery {
                 self.inner.directory.changed(&join.channel, self.inner.options.linger);
             }
             let page = page?;
+            if join.sessions == 1 {
+                self.may_have_turned(&join.channel, true);
+            }
             pages.push((held, join.start, page));
         }
         self.greet(&session, &pages, heartbeat, limits);

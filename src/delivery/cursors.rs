@@ -93,7 +93,10 @@ impl Delivery {
         let acks = self.inner.cursors.take();
         for (at, batch) in acks.chunks(BATCH_MAX).enumerate() {
             match self.inner.store.acknowledge(batch).await {
-                Ok(settled) => self.settled(settled),
+                Ok(settled) => {
+                    self.settled(settled);
+                    self.tell_delivered(batch).await;
+                }
                 Err(error) => {
                     let error = self.noted(error);
                     tracing::debug!(%error, "acknowledgements wait for the store");

@@ -117,9 +117,12 @@ impl Delivery {
             }
         }
         let (sessions, generation) = self.inner.registry.release(&channel);
-        if let Err(error) = store.leave(node, &channel, generation, sessions).await {
-            self.noted(error);
-            failed.push(node);
+        match store.leave(node, &channel, generation, sessions).await {
+            Ok(()) => self.may_have_turned(&channel, sessions > 0),
+            Err(error) => {
+                self.noted(error);
+                failed.push(node);
+            }
         }
         if !failed.is_empty() {
             let again_at = Instant::now() + AGAIN;

@@ -247,6 +247,7 @@ impl Delivery {
             match self.join(&join).await {
                 Ok(page) => {
                     self.settled(page.settled);
+                    self.may_have_turned(&join.channel, true);
                     break;
                 }
                 Err(_) => {

@@ -7,7 +7,7 @@
 //! Sessions are attached (`attach`) and their acknowledgements kept
 //! (`cursors`). `membership` keeps the node enrolled, `reclaim` inherits dead
 //! nodes' streams, `heal` compares quiet channels with their mailboxes, `ask`
-//! asks other nodes about their sessions.
+//! asks other nodes about their sessions, `follow` tells the news.
 //!
 //! # When an entry may be acknowledged
 //!
@@ -43,6 +43,7 @@ mod entries;
 mod events;
 mod fill;
 mod finished;
+mod follow;
 mod heal;
 mod held;
 mod membership;
@@ -63,6 +64,7 @@ use tokio_util::task::TaskTracker;
 
 pub use ask::{Closing, Sessions};
 pub use attach::{OpenError, Opening};
+pub use follow::{Event, Follower, Kind, News};
 pub use push::Pushed;
 
 use crate::metrics::Metrics;
@@ -103,6 +105,8 @@ pub struct Options {
     pub reclaim_after: Duration,
     /// How long a heartbeat lives: without one for that long the node is unready.
     pub heartbeat_ttl: Duration,
+    /// Who is told of what happens, if anyone.
+    pub follower: Option<Arc<dyn Follower>>,
 }
 
 impl Default for Options {
@@ -121,6 +125,7 @@ impl Default for Options {
             heartbeat_interval: Duration::from_secs(1),
             reclaim_after: Duration::from_secs(5),
             heartbeat_ttl: Duration::from_secs(3),
+            follower: None,
         }
     }
 }
@@ -144,6 +149,7 @@ struct Inner {
     entries: entries::Tracker,
     cursors: cursors::Cursors,
     directory: directory::Changes,
+    following: follow::Following,
 }
 
 impl std::fmt::Debug for Delivery {
@@ -172,6 +178,7 @@ impl Delivery {
             entries: entries::Tracker::default(),
             cursors: cursors::Cursors::default(),
             directory: directory::Changes::default(),
+            following: follow::Following::new(options.follower.clone()),
             clock: clock::StoreClock::default(),
             registry: registry::Registry::default(),
             membership: membership::Membership::new(node, info),
@@ -197,6 +204,8 @@ impl Delivery {
         tasks.spawn(self.clone().run_cursors());
         tasks.spawn(self.clone().run_directory());
         tasks.spawn(self.clone().run_heal());
+        tasks.spawn(self.clone().run_turns());
+        tasks.spawn(self.clone().run_expiries());
     }
 
     /// This node's id: changes when it was declared dead and rejoined.

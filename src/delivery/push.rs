@@ -102,6 +102,9 @@ impl Delivery {
         }
         trail::accepted(&parts, &appended);
         self.settled(appended.settled);
+        if let Some(position) = appended.position.filter(|_| !appended.repeated && self.follows_expiry()) {
+            self.await_expiry(&parts.channel, appended.id, position, appended.expires_at_ms);
+        }
         let (nodes, sessions) = self.hand_over(parts, &appended);
         metrics.push_nodes.record(f64::from(nodes));
         let Appended { id, position, expires_at_ms, .. } = appended;

@@ -83,6 +83,7 @@ impl Delivery {
             if !channels.is_empty() {
                 channels_dropped += channels.len();
                 store.drop_routes(dead, &channels).await?;
+                channels.iter().for_each(|channel| self.may_have_turned(channel, false));
             } else if store.bury(dead, by).await? {
                 tracing::info!(%dead, entries_moved, channels_dropped, "inherited the stream of a dead node");
                 return Ok(true);

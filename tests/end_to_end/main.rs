@@ -41,3 +41,4 @@ mod resume;
 mod routing;
 mod slow;
 mod status;
+mod webhooks;

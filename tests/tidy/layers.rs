@@ -12,14 +12,18 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("session", &["protocol", "metrics", "shutdown"]),
     ("store", &["protocol", "metrics", "shutdown"]),
     ("delivery", &["session", "store", "protocol", "metrics", "shutdown"]),
+    ("webhook", &["delivery", "protocol", "metrics"]),
     ("http", &["delivery", "session", "store", "protocol", "metrics", "shutdown"]),
-    ("config", &["http", "delivery", "session", "store", "protocol", "logging", "shutdown"]),
-    ("node", &["config", "http", "delivery", "session", "store", "protocol", "metrics", "shutdown"]),
+    ("config", &["webhook", "http", "delivery", "session", "store", "protocol", "logging", "shutdown"]),
+    (
+        "node",
+        &["config", "webhook", "http", "delivery", "session", "store", "protocol", "metrics", "shutdown"],
+    ),
     (
         "cli",
         &[
-            "node", "config", "http", "delivery", "session", "store", "protocol", "metrics", "shutdown",
-            "logging",
+            "node", "config", "webhook", "http", "delivery", "session", "store", "protocol", "metrics",
+            "shutdown", "logging",
         ],
     ),
 ];
