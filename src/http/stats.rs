@@ -136,7 +136,7 @@ mod tests {
     fn every_series_that_is_read_is_on_the_page() {
         let page = Metrics::new("0", "memory").render();
         let source = include_str!("stats.rs");
-        let names = source.split(['"', '{']).filter(|part| part.starts_with("postrider_"));
+        let names = source.split(['"', '{']).filter(|part| part.len() > 10 && part.starts_with("postrider_"));
         for name in names {
             assert!(page.contains(&format!("# TYPE {name} ")), "{name} is not on the page");
         }
