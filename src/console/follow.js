@@ -10,7 +10,7 @@ const KINDS = { received: 'good', acknowledged: 'good', waiting: 'warn', written
 const state = (name, reason) => h('span', { class: `tag ${KINDS[name] ?? ''}` }, reason ? `${name}: ${reason.replaceAll('_', ' ')}` : name);
 
 function table(caption, heads, rows) {
-  return h('div', { class: 'table', tabindex: 0, role: 'region', 'aria-label': caption }, h('table', {},
+  return h('div', { class: 'table', tabindex: 0, role: 'group', 'aria-label': caption }, h('table', {},
     h('caption', { class: 'visually-hidden' }, caption), h('thead', {}, h('tr', {}, heads.map((head) => h('th', { scope: 'col' }, head)))), h('tbody', {}, rows)));
 }
 
@@ -100,7 +100,7 @@ class Following {
     this.all.disabled = sessions.length === 0;
     const empty = (first, second) => h('div', { class: 'empty' }, h('p', {}, first), second && h('p', {}, second));
     this.put('sessions', [sessions, unanswered, more], () => [
-      sessions.length ? table('Sessions', ['Device', 'Node', 'Since', 'State', ''], sessions.map((one) => sessionRow(one, (session) => this.closeOne(session)))) : empty('Nobody is connected.', 'What is sent waits here until its time is over.'),
+      sessions.length ? table('Sessions', ['Device', 'Node', 'Since', 'State', h('span', { class: 'visually-hidden' }, 'Action')], sessions.map((one) => sessionRow(one, (session) => this.closeOne(session)))) : empty('Nobody is connected.', 'What is sent waits here until its time is over.'),
       unanswered.length > 0 && h('p', { class: 'dim small' }, `${unanswered.length} node${unanswered.length === 1 ? '' : 's'} did not answer in time.`),
       more && h('p', { class: 'dim small' }, 'There are more than are listed.')].filter(Boolean));
     this.put('ledger', [info.mailbox, info.head, info.ledger], () => h('dl', { class: 'facts' },
