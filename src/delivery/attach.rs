@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::protocol::close::CloseCode;
 use crate::protocol::frame::{Dialect, HelloLimits, Outgoing, ServerFrame};
 use crate::protocol::{Channel, Position, SessionId};
 use crate::session::Session;
@@ -115,8 +116,10 @@ impl Delivery {
         if session.dialect() == Dialect::Plain {
             return;
         }
-        let positions: BTreeMap<&str, Position> =
-            pages.iter().filter_map(|(held, _, page)| Some((held.channel.as_str(), begin(page)?))).collect();
+        let positions: BTreeMap<&str, Position> = pages
+            .iter()
+            .filter_map(|(held, _, page)| Some((held.channel.as_str(), safe_begin(page)?)))
+            .collect();
         let identity = session.identity();
         let user =
             identity.map_or("", |identity| identity.user.user_name().unwrap_or(identity.user.as_str()));
@@ -170,14 +173,42 @@ impl Delivery {
                 }
             }
             let start = sent.map_or(Start::Oldest, Start::After);
-            let limit = self.inner.options.page_messages_max;
-            let mut tries = 0;
-            page = loop {
-                match self.inner.store.read(&held.channel, &start, limit).await {
-                    Ok(page) => break page,
-                    Err(error) => self.wait_out(self.noted(error), session, &mut tries).await?,
+            page = self.read_patiently(session, held, &start).await?;
+        }
+    }
+
+    /// Lets sessions that could not take what a fill brought read the mailbox by
+    /// themselves, at the pace of their sockets.
+    pub(super) fn catch_up(&self, held: &Arc<Held>, behind: Vec<(Arc<Session>, Option<Position>)>) {
+        for (session, sent) in behind {
+            let (delivery, held) = (self.clone(), held.clone());
+            self.inner.tasks.spawn(async move {
+                let start = sent.map_or(Start::Oldest, Start::After);
+                let caught_up = async {
+                    let page = delivery.read_patiently(&session, &held, &start).await?;
+                    delivery.replay(&session, &held, page).await
+                };
+                if let Err(OpenError::Store(error)) = caught_up.await {
+                    tracing::warn!(%error, "a session that was behind could not read its mailbox");
+                    session.close(CloseCode::STORE_AWAY, "what you missed cannot be read now");
                 }
-            };
+            });
+        }
+    }
+
+    /// Reads a page, again while the store is away for a moment.
+    async fn read_patiently(
+        &self,
+        session: &Session,
+        held: &Held,
+        start: &Start,
+    ) -> Result<Page, store::Error> {
+        let mut tries = 0;
+        loop {
+            match self.inner.store.read(&held.channel, start, self.inner.options.page_messages_max).await {
+                Ok(page) => return Ok(page),
+                Err(error) => self.wait_out(self.noted(error), session, &mut tries).await?,
+            }
         }
     }
 
@@ -239,6 +270,13 @@ impl Delivery {
         };
         self.inner.metrics.gaps_told.with(reason).increment(sessions);
     }
+}
+
+/// Where a client may resume that has seen `hello` and nothing else: before what
+/// is lost, so that it is told of the `gap` again if its connection dies between
+/// the two.
+fn safe_begin(page: &Page) -> Option<Position> {
+    page.gap.as_ref().and_then(|gap| gap.from).or_else(|| begin(page))
 }
 
 /// The position a page begins behind, in the channel's present epoch.

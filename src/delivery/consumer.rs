@@ -95,7 +95,7 @@ impl Delivery {
 
     /// Shows a batch of entries. Sockets are written once for the whole batch,
     /// and holes are filled only if the batch itself did not close them.
-    fn dispatch(&self, entries: Vec<StreamEntry>, dispatched: EntryId) {
+    pub(super) fn dispatch(&self, entries: Vec<StreamEntry>, dispatched: EntryId) {
         let mut batch = Batch::default();
         for StreamEntry { id, payload } in entries {
             let token = self.inner.entries.begin(id);

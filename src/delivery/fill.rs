@@ -37,11 +37,17 @@ impl Delivery {
                     tries = 0;
                     self.settled(page.settled);
                     let gap = page.gap;
+                    let before = held.epoch();
                     let next = held.fill(&start, page, &mut touched);
+                    if before.is_some() && held.epoch() != before {
+                        // The store began a new life, perhaps with a directory of long ago.
+                        self.inner.directory.changed(&held.channel, self.inner.options.linger);
+                    }
                     if let Some(gap) = gap {
                         self.told_gap(gap.reason, held.with_sessions(u64::from));
                     }
                     touched.flush();
+                    self.catch_up(&held, touched.take_behind());
                     let Some(next) = next else { return };
                     stuck = if next == start { stuck + 1 } else { 0 };
                     if stuck >= STUCK_READS_MAX {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::protocol::frame::Outgoing;
 use crate::protocol::status::SessionAnswer;
-use crate::protocol::{Channel, NodeId, Position, SessionId};
+use crate::protocol::{Channel, Epoch, NodeId, Position, SessionId};
 use crate::session::{Session, Token};
 use crate::store::{Page, Start};
 
@@ -170,7 +170,9 @@ impl Held {
         for message in page.messages {
             let Some(position) = message.position else { continue };
             if state.last.is_none_or(|last| position.seq > last.seq) {
-                state.show(&Arc::new(Outgoing::new(message)), position, None, touched);
+                let outgoing = Arc::new(Outgoing::new(message));
+                state.leave_behind(&outgoing, touched);
+                state.show(&outgoing, position, None, touched);
             }
         }
         if page.complete {
@@ -210,6 +212,11 @@ impl Held {
                 Live::Yes
             }
         }
+    }
+
+    /// The epoch of what was shown last.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        self.state().last.map(|last| last.epoch)
     }
 
     /// See [`State::is_behind`].

@@ -72,22 +72,30 @@ impl Subscriber {
     }
 }
 
-/// Sessions that have frames to flush, once the lock is released.
+/// Sessions that have something to do once the lock is released.
 #[derive(Default)]
-pub(super) struct Touched(Vec<Arc<Session>>);
+pub(super) struct Touched {
+    to_flush: Vec<Arc<Session>>,
+    behind: Vec<(Arc<Session>, Option<Position>)>,
+}
 
 impl Touched {
     pub(super) fn queue(&mut self, session: &Arc<Session>, message: &Arc<Outgoing>, token: Option<&Token>) {
         if session.queue(message, token) == Queued::First {
-            self.0.push(session.clone());
+            self.to_flush.push(session.clone());
         }
     }
 
     /// Writes what was queued: one write for all that one session got.
     pub(super) fn flush(&mut self) {
-        for session in self.0.drain(..) {
+        for session in self.to_flush.drain(..) {
             session.flush();
         }
+    }
+
+    /// Sessions that have to read the mailbox by themselves, and from where on.
+    pub(super) fn take_behind(&mut self) -> Vec<(Arc<Session>, Option<Position>)> {
+        std::mem::take(&mut self.behind)
     }
 }
 
@@ -178,6 +186,18 @@ impl State {
             self.accepted.push_back((position.seq, message.message().accepted_at_us));
         }
         shown
+    }
+
+    /// A fill can bring far more than an outbox holds, and no socket was slow: who
+    /// has no room for `message` stops following live and reads the mailbox at
+    /// its own pace.
+    pub(super) fn leave_behind(&mut self, message: &Outgoing, touched: &mut Touched) {
+        for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.live) {
+            if !subscriber.session.takes_at_once(message) {
+                subscriber.live = false;
+                touched.behind.push((subscriber.session.clone(), subscriber.sent));
+            }
+        }
     }
 
     /// Shows what was waiting, as far as it follows without a hole.

@@ -8,9 +8,9 @@ use super::order::Touched;
 use super::*;
 use crate::protocol::frame::{Dialect, HelloLimits, Outgoing};
 use crate::protocol::{Channel, Epoch, Message, MessageId, Position, SessionId};
-use crate::session::pipe::{Client, pipe};
+use crate::session::pipe::{Client, Received, pipe};
 use crate::session::{self, Hold, Identity, Run, Session, Token};
-use crate::store::{Limits, Start, memory};
+use crate::store::{EntryId, Limits, Start, StreamEntry, memory};
 
 async fn start() -> Delivery {
     let info = NodeInfo {
@@ -89,4 +89,75 @@ async fn a_session_that_ends_while_its_channel_is_locked_waits_for_nobody() {
         tokio::task::yield_now().await;
     }
     assert!(held.sessions().is_empty());
+}
+
+fn kept(channel: &Channel, data: String) -> store::Append {
+    store::Append {
+        id: MessageId::generate(),
+        channel: channel.clone(),
+        data: Bytes::from(data),
+        ttl_ms: 60_000,
+        collapse_key: None,
+        idempotency: None,
+        trace: None,
+    }
+}
+
+/// A fill that brought more than an outbox holds closed sessions as slow that
+/// had read everything they were given.
+#[tokio::test(start_paused = true)]
+async fn a_fill_larger_than_an_outbox_closes_nobody_who_reads() {
+    let delivery = start().await;
+    let options = session::Options { outbox_bytes_max: 20_000, ..session::Options::default() };
+    let (session, run, mut client) = attach(&delivery, options).await;
+    let run = tokio::spawn(run);
+    // Straight into the mailbox, as if every notification were lost.
+    for n in 0..60 {
+        let append = kept(&alice(), format!("\"{n} {}\"", "x".repeat(5_000)));
+        delivery.inner.store.append(append).await.expect("accepted");
+    }
+    let held = delivery.inner.registry.get(&alice()).expect("held");
+    delivery.fill(&held, true);
+    for n in 0..60 {
+        let Received::Text(text) = client.next().await else { panic!("closed after {n} messages") };
+        assert_eq!(text.split(' ').next(), Some(n.to_string().as_str()));
+    }
+    assert!(!session.is_closing());
+    // And it follows live again.
+    let last = kept(&alice(), "\"the end\"".into());
+    delivery.push(last).await.expect("accepted");
+    let Received::Text(text) = client.next().await else { panic!("closed") };
+    assert_eq!(text, "the end");
+    run.abort();
+}
+
+/// An entry that is read again because the connection broke under it (nobody
+/// knows whether the first answer arrived) brought its ephemeral messages twice.
+#[tokio::test(start_paused = true)]
+async fn what_is_ephemeral_in_an_entry_that_is_read_again_comes_once() {
+    let delivery = start().await;
+    let (_session, run, mut client) = attach(&delivery, session::Options::default()).await;
+    let run = tokio::spawn(run);
+    let ephemeral = Message {
+        id: MessageId::generate(),
+        channel: alice(),
+        position: None,
+        accepted_at_us: u64::MAX,
+        expires_at_ms: 0,
+        data: Bytes::from_static(b"\"now\""),
+        trace: None,
+        accountable: false,
+    };
+    let payload = crate::protocol::entry::encode([&ephemeral].into_iter());
+    let entry = || StreamEntry { id: EntryId { ms: 1, n: 1 }, payload: payload.clone() };
+    delivery.dispatch(vec![entry()], EntryId::default());
+    delivery.dispatch(vec![entry()], EntryId { ms: 1, n: 1 });
+    delivery.push(kept(&alice(), "\"the end\"".into())).await.expect("accepted");
+    let mut texts = Vec::new();
+    while texts.last().is_none_or(|text| text != "the end") {
+        let Received::Text(text) = client.next().await else { panic!("closed") };
+        texts.push(text);
+    }
+    assert_eq!(texts, ["now", "the end"]);
+    run.abort();
 }

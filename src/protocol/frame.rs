@@ -120,6 +120,7 @@ pub enum ServerFrame<'a> {
         /// Whether every position given was understood and nothing was lost.
         resumed: bool,
         /// Where delivery begins, by channel; absent where nothing was ever sent.
+        /// Where something is lost, the position before that: a `gap` follows.
         positions: BTreeMap<&'a str, Position>,
         /// How often the node sends `ping`, in milliseconds.
         heartbeat_ms: u64,

@@ -246,6 +246,17 @@ impl Session {
         }
     }
 
+    /// Whether there is room for a message now; writes what waits if need be. A
+    /// session that is closing takes everything.
+    pub fn takes_at_once(self: &Arc<Self>, outgoing: &Outgoing) -> bool {
+        let len = outgoing.frame(self.dialect).len();
+        let ready = || self.lock().has_room_for(len, &self.options);
+        ready() || {
+            self.flush();
+            ready()
+        }
+    }
+
     async fn until(&self, ready: impl Fn(&State) -> bool) {
         loop {
             let mut notified = std::pin::pin!(self.room.notified());

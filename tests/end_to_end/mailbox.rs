@@ -178,7 +178,9 @@ async fn a_full_mailbox_loses_its_oldest_and_says_so() {
     let gap = device.wait_frame("gap", PATIENCE).await;
     assert_eq!((&gap["channel"], &gap["reason"]), (&json!("user:ann"), &json!("trimmed")));
     assert_eq!(gap["from"], position.as_str());
-    assert_eq!(device.hello().await["resumed"], false);
+    let hello = device.hello().await;
+    assert_eq!(hello["resumed"], false);
+    assert_eq!(hello["positions"]["user:ann"], position.as_str(), "delivery begins before what is lost");
     push(&api, json!({"data": "the end"})).await;
     settled(PATIENCE, "what was kept arrives", async || {
         let payloads = device.payloads();
@@ -190,4 +192,29 @@ async fn a_full_mailbox_loses_its_oldest_and_says_so() {
     assert!((39..=41).contains(&first), "the mailbox holds about its last 20, from {first}");
     let kept: Vec<_> = (first..60).map(|n| json!(n)).chain([json!("the end")]).collect();
     assert_eq!(payloads, kept);
+}
+
+/// A connection that died between `hello` and `gap` hid the gap from a client
+/// without a position of its own, which resumed from where `hello` had put it.
+#[tokio::test]
+async fn who_saw_only_hello_is_told_of_the_gap_at_the_next_connection() {
+    let options =
+        NodeOptions { config: Some("mailbox_messages_max = 20\n".to_owned()), ..NodeOptions::default() };
+    let cluster = Cluster::start_on(RedisServer::start().await, 2, options).await;
+    let api = cluster.nodes[0].api();
+    let phone = || cluster.nodes[0].envelope("ann").device("phone");
+    Device::connect(phone()).await.close().await;
+    for n in 0..60 {
+        push(&api, json!({"data": n})).await;
+    }
+    // It named no position: the node goes on from its cursor, which is below what is kept.
+    let first = Device::connect(phone()).await;
+    let told = first.wait_frame("gap", PATIENCE).await;
+    let hello = first.hello().await;
+    let began = hello["positions"]["user:ann"].as_str().expect("a position").to_owned();
+    first.cut().await;
+    let second = Device::resume(cluster.nodes[1].envelope("ann"), &[("user:ann", &began)]).await;
+    let again = second.wait_frame("gap", PATIENCE).await;
+    assert_eq!((&again["to"], &again["reason"]), (&told["to"], &told["reason"]));
+    assert_eq!(again["from"], began.as_str());
 }

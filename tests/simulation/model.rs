@@ -34,6 +34,8 @@ pub(crate) struct Listener {
     owed_since: Option<u64>,
     /// When its present session was attached.
     session_since: Option<u64>,
+    /// It has read a `hello`.
+    greeted: bool,
     /// The position that its first `hello` named.
     first: Option<Position>,
     heard: HashMap<PushId, u32>,
@@ -70,6 +72,7 @@ impl Model {
             kind: kind.clone(),
             owed_since: None,
             session_since: None,
+            greeted: false,
             first: None,
             heard: HashMap::new(),
             sessions: Vec::new(),
@@ -145,16 +148,25 @@ impl Model {
         listener.session_since = None;
     }
 
-    /// Its session is attached: from here on it is owed everything.
+    /// Its session is attached: from here on it is owed everything, if anybody
+    /// will know it again. Who has no name is known by the position it brings,
+    /// and has none before it has read `hello`.
     pub(crate) fn attached(&mut self, listener: usize) {
         let now = self.now();
         let listener = &mut self.listeners[listener];
-        listener.owed_since.get_or_insert(now);
+        if listener.kind != Kind::Envelope(None) || listener.greeted {
+            listener.owed_since.get_or_insert(now);
+        }
         listener.session_since = Some(now);
     }
 
     pub(crate) fn greeted(&mut self, listener: usize, position: Option<Position>) {
+        let now = self.now();
         let listener = &mut self.listeners[listener];
+        listener.greeted = true;
+        if listener.session_since.is_some() {
+            listener.owed_since.get_or_insert(now);
+        }
         if listener.first.is_none() && listener.heard.is_empty() {
             listener.first = position;
         }
