@@ -17,5 +17,5 @@ export function sparkline(place, values) {
   const first = points.length > 1 ? points[0].split(' ')[0] : '0';
   const area = `${line}L${WIDTH} ${HEIGHT}L${first} ${HEIGHT}Z`;
   const box = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', 'aria-hidden': 'true', class: 'spark' };
-  place.replaceChildren(svg('svg', box, svg('path', { d: area, class: 'area' }), svg('path', { d: line, class: 'line' })));
+  place.replaceChildren(svg('svg', box, svg('path', { d: area, class: 'area' }), svg('path', { d: line, class: known.some((value) => value > 0) ? 'line' : 'line idle' })));
 }

@@ -72,11 +72,11 @@ function nodeCard(node, answering) {
   const asked = (value) => (stream ? value(stream) : '–');
   return h('article', { class: 'card node', 'aria-label': `Node ${node.address}` },
     h('header', {}, h('h3', { class: 'mono' }, node.address), h('span', { class: `tag ${kind}` }, word)),
-    h('div', { class: 'id mono' }, node.id, node.id === answering ? ' · answers this page' : ''),
+    h('div', { class: 'id mono' }, node.id),
     h('dl', { class: 'facts' },
       fact('Sessions', count(node.sessions)), fact('Heartbeat', `${(node.heartbeat_age_ms / 1_000).toFixed(1)} s ago`), fact('Up', duration((Date.now() - Date.parse(node.started_at)) / 1_000)),
       fact('Stream', asked((stream) => count(stream.length))), fact('Lag', asked((stream) => count(stream.lag))), fact('Pending', asked((stream) => stream.pending ? `${count(stream.pending)} (${duration(stream.oldest_pending_ms / 1_000)})` : '0')),
-      fact('Version', node.version)));
+      fact('Version', node.version), node.id === answering ? fact('Answers', 'this page') : ''));
 }
 
 export function overviewView(place, app) {

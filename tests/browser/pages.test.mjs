@@ -87,7 +87,7 @@ test('the API is readable: every operation, its example in three languages', asy
       assert.match(await first.getByRole('tabpanel').textContent(), new RegExp(holds));
     }
     await inspect(page, `docs ${name(viewport, colorScheme)}`);
-    await picture(page, `docs-${name(viewport, colorScheme)}`);
+    await picture(page, `docs-${name(viewport, colorScheme)}`, false);
     await page.context().close();
   }
 });

@@ -123,6 +123,6 @@ export async function inspect(page, what) {
 }
 
 /** Where pictures go when somebody wants to look at them: never into the tree. */
-export async function picture(page, name) {
-  if (process.env.PICTURES) await page.screenshot({ path: join(process.env.PICTURES, `${name}.png`), fullPage: true });
+export async function picture(page, name, fullPage = true) {
+  if (process.env.PICTURES) await page.screenshot({ path: join(process.env.PICTURES, `${name}.png`), fullPage });
 }
