@@ -18,6 +18,9 @@ mod join;
 mod lineage;
 mod memory_backend;
 mod model;
+#[path = "../harness/net.rs"]
+#[allow(unreachable_pub, reason = "shared with other test binaries")]
+mod net;
 mod nodes;
 mod random;
 mod reclaim;
