@@ -87,6 +87,7 @@ impl Config {
             heartbeat_ttl_ms: ms(self.heartbeat_ttl),
             heartbeat_grace_ms: ms(self.heartbeat_grace),
             stream_entries_max: self.stream_entries_max,
+            cursors_max: self.channel_cursors_max,
             ..store::Limits::default()
         }
     }

@@ -184,6 +184,10 @@ settings! {
         /// Messages a mailbox keeps; beyond it the oldest are lost, and devices that miss them are told.
         mailbox_messages_max: usize, key "mailbox_messages_max", rule Count("messages", 1..=1_000_000),
             default 1_000, example "1000";
+        /// Devices whose place a channel remembers. Beyond it those are forgotten that acknowledged longest ago;
+        /// they begin like new devices when they come back without a position of their own.
+        channel_cursors_max: usize, key "channel_cursors_max", rule Count("devices", 1..=1_000_000),
+            default 10_000, example "10000";
         /// How long an idempotency key is remembered.
         idempotency_window: Duration, key "idempotency_window_seconds", rule Seconds(1..=7 * DAY),
             default Duration::from_secs(HOUR), example "3600";

@@ -57,6 +57,10 @@ pub struct Limits {
     pub lease_ttl_ms: u64,
     /// Entries a node stream holds at most: a backstop, not a buffer.
     pub stream_entries_max: usize,
+    /// Devices whose cursor a channel keeps. Beyond it those are forgotten whose
+    /// cursor moved longest ago, in steps of at most a twentieth of it; whoever
+    /// is forgotten begins like a new device.
+    pub cursors_max: usize,
 }
 
 impl Default for Limits {
@@ -69,6 +73,7 @@ impl Default for Limits {
             heartbeat_grace_ms: 2_000,
             lease_ttl_ms: 5_000,
             stream_entries_max: 10_000,
+            cursors_max: 10_000,
         }
     }
 }

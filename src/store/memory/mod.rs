@@ -148,7 +148,7 @@ impl Store {
 
     fn acknowledge_one(&self, ack: &Ack) -> Settled {
         self.shared.shards.change(ack.channel(), |state, at| match ack {
-            Ack::Received { device, position, .. } => state.receive(device.as_ref(), *position, at.now),
+            Ack::Received { device, position, .. } => state.receive(device.as_ref(), *position, at),
             Ack::Ephemeral { received, dropped, .. } => state.report(*received, *dropped),
         })
     }
@@ -185,7 +185,7 @@ impl super::Store for Store {
             state.set_route(route, at.now);
             lock(&self.shared.nodes).hold(join.node, &join.channel);
             let page = state.read(&join.channel, &join.start, join.limit, at.now);
-            state.place(&join.start, &page, at.now);
+            state.place(&join.start, &page, at);
             page
         }))
     }

@@ -49,11 +49,11 @@ scripts! {
     /// Reads a mailbox.
     Read = channel_script!(" flags=allow-oom": "rare.lua", "read.lua");
     /// Writes a directory line, then reads.
-    Join = channel_script!(" flags=allow-oom": "rare.lua", "route.lua", "joined.lua", "read.lua", "place.lua");
+    Join = channel_script!(" flags=allow-oom": "rare.lua", "route.lua", "joined.lua", "read.lua", "place.lua", "crowded.lua");
     /// Writes or removes a directory line.
     Leave = channel_script!(" flags=allow-oom": "route.lua");
     /// Moves a cursor and the watermark.
-    Receive = channel_script!(" flags=allow-oom": "rare.lua", "receive.lua");
+    Receive = channel_script!(" flags=allow-oom": "rare.lua", "receive.lua", "crowded.lua");
     /// Settles ephemeral messages.
     Report = channel_script!(" flags=allow-oom": "rare.lua", "report.lua");
     /// Tells everything.
