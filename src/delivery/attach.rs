@@ -116,10 +116,8 @@ impl Delivery {
         if session.dialect() == Dialect::Plain {
             return;
         }
-        let positions: BTreeMap<&str, Position> = pages
-            .iter()
-            .filter_map(|(held, _, page)| Some((held.channel.as_str(), safe_begin(page)?)))
-            .collect();
+        let positions: BTreeMap<&str, Position> =
+            pages.iter().map(|(held, _, page)| (held.channel.as_str(), safe_begin(page))).collect();
         let identity = session.identity();
         let user =
             identity.map_or("", |identity| identity.user.user_name().unwrap_or(identity.user.as_str()));
@@ -172,7 +170,7 @@ impl Delivery {
                     }
                 }
             }
-            let start = sent.map_or(Start::Oldest, Start::After);
+            let start = Start::After(sent.unwrap_or(Position::BEGINNING));
             page = self.read_patiently(session, held, &start).await?;
         }
     }
@@ -183,7 +181,7 @@ impl Delivery {
         for (session, sent) in behind {
             let (delivery, held) = (self.clone(), held.clone());
             self.inner.tasks.spawn(async move {
-                let start = sent.map_or(Start::Oldest, Start::After);
+                let start = Start::After(sent.unwrap_or(Position::BEGINNING));
                 let caught_up = async {
                     let page = delivery.read_patiently(&session, &held, &start).await?;
                     delivery.replay(&session, &held, page).await
@@ -274,9 +272,10 @@ impl Delivery {
 
 /// Where a client may resume that has seen `hello` and nothing else: before what
 /// is lost, so that it is told of the `gap` again if its connection dies between
-/// the two.
-fn safe_begin(page: &Page) -> Option<Position> {
-    page.gap.as_ref().and_then(|gap| gap.from).or_else(|| begin(page))
+/// the two. Who was there before anything was pushed has a place as well, or it
+/// would be told nothing of what others received and the mailbox lost meanwhile.
+fn safe_begin(page: &Page) -> Position {
+    page.gap.as_ref().and_then(|gap| gap.from).or_else(|| begin(page)).unwrap_or(Position::BEGINNING)
 }
 
 /// The position a page begins behind, in the channel's present epoch.

@@ -82,7 +82,8 @@ pub struct Join {
 /// Where to begin reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// Behind a position the client gave.
+    /// Behind a position the client gave; [`Position::BEGINNING`] is valid in
+    /// every epoch.
     After(Position),
     /// Behind what the named device acknowledged last; without a device, or
     /// when it has no cursor yet, behind the watermark: the last message that

@@ -59,6 +59,7 @@ macro_rules! suite {
                 }
                 gaps {
                     a_full_mailbox_drops_its_oldest_and_tells
+                    who_was_there_before_the_first_message_is_told_like_anyone
                     oldest_and_now_never_see_a_gap
                     append_tells_what_the_trim_dropped
                     an_unknown_epoch_is_a_reset_that_loses_nothing_kept

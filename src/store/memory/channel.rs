@@ -186,6 +186,7 @@ impl State {
         let from = match start {
             Start::Now => return (numbering.head().seq, None),
             Start::Oldest => return (self.floor, None),
+            Start::After(Position::BEGINNING) => Position::new(watermark.epoch, 0),
             Start::After(given) => *given,
             Start::Cursor(None) => watermark,
             Start::Cursor(Some(device)) => match self.cursors.get(device) {
