@@ -197,6 +197,7 @@ async fn what_is_ephemeral_in_an_entry_that_nobody_confirmed_is_sent_once() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     sender.push(kept(&alice(), "\"the end\"".into())).await.expect("accepted");
     assert_eq!(until_the_end(&mut client).await, ["now", "later", "the end"]);
+    tokio::time::sleep(2 * Options::default().cursor_flush).await;
     let ledger = shared.inspect(&alice()).await.expect("inspected").ledger;
     assert_eq!((ledger.accepted, ledger.received), (3, 3));
     run.abort();

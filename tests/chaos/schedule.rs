@@ -109,16 +109,22 @@ pub fn draw(seed: u64, length: Duration) -> Vec<Event> {
     let mut events = Vec::new();
     let mut busy_until = [Duration::ZERO; NODES];
     let mut redis_until = Duration::ZERO;
+    // A roll waits until no node has trouble, and none gets any before it.
+    let mut roll_due = false;
     let mut at = Duration::from_millis(1_000);
     while at < length {
         let free: Vec<usize> = (0..NODES).filter(|node| busy_until[*node] <= at).collect();
         let room = NODES - free.len() < TROUBLED_MAX;
         let node = free.get(rng.random_range(0..free.len().max(1))).copied().filter(|_| room);
         let trouble = match (rng.random_range(0..100), node) {
+            _ if roll_due && free.len() == NODES => Trouble::Roll,
             (0..9, _) if redis_until <= at => redis_trouble(&mut rng),
-            (9..12, _) if free.len() == NODES => Trouble::Roll,
-            (12..21, Some(node)) if redis_until <= at => trouble_of_both(&mut rng, node),
-            (21.., Some(node)) => node_trouble(&mut rng, node),
+            (9, _) => {
+                roll_due = true;
+                continue;
+            }
+            (10..19, Some(node)) if redis_until <= at && !roll_due => trouble_of_both(&mut rng, node),
+            (19.., Some(node)) if !roll_due => node_trouble(&mut rng, node),
             _ => {
                 at += Duration::from_millis(100);
                 continue;
@@ -136,7 +142,10 @@ pub fn draw(seed: u64, length: Duration) -> Vec<Event> {
                 redis_until = at + lasting;
                 busy_until[node] = at + lasting + MARGIN;
             }
-            Trouble::Roll => busy_until = [at + ROLL; NODES],
+            Trouble::Roll => {
+                roll_due = false;
+                busy_until = [at + ROLL; NODES];
+            }
             Trouble::Restart { node } => busy_until[node] = at + MARGIN * 2,
             Trouble::Kill { node, lasting }
             | Trouble::Pause { node, lasting }

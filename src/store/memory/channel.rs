@@ -213,6 +213,8 @@ impl State {
             (false, false) => return (after, None),
         };
         let to = Position::new(numbering.head().epoch, after);
+        // As the reader put it.
+        let from = if let Start::After(given) = start { *given } else { from };
         (after, Some(Gap { from: Some(from), to: Some(to), reason }))
     }
 

@@ -70,7 +70,9 @@ impl Cursors {
         let others = self.0.iter().filter(|(device, _)| *device != came);
         let mut others: Vec<_> = others.map(|(device, cursor)| (cursor.at_ms, device.clone())).collect();
         others.sort_unstable_by_key(|(at_ms, _)| *at_ms);
-        others.into_iter().take(surplus).for_each(|(_, device)| drop(self.0.remove(&device)));
+        for (_, device) in others.into_iter().take(surplus) {
+            self.0.remove(&device);
+        }
     }
 
     /// Whether no device has a place.
