@@ -12,6 +12,7 @@ mod traces;
 
 mod audit;
 mod auth;
+mod balancers;
 mod bench;
 mod clients;
 mod command_line;
