@@ -8,7 +8,7 @@ use postrider::config::{Config, Inputs};
 use serde_json::Value;
 
 use super::balancer::{Balancer, Kind, deployed};
-use crate::harness::{Cluster, Device, Node, NodeOptions, PATIENCE, RedisServer, settled};
+use crate::harness::{Device, Node, NodeOptions, PATIENCE, settled};
 
 /// Where each file says how long an idle socket is kept.
 const IDLE: [(&str, &[&str]); 4] = [
@@ -87,7 +87,7 @@ async fn a_client_is_known_by_its_address_behind_a_trusted_balancer_only() {
     let client = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
     let trusting = node("trusted_proxies = [\"127.0.0.1\"]\n").await;
     let wary = node("").await;
-    let with_header = node("trusted_proxies = [\"127.0.0.1\"]\nproxy_protocol = true\n").await;
+    let with_header = node("trusted_proxies = [\"127.0.0.1\"]\nproxy_protocol = \"on\"\n").await;
     let mut fronts = Vec::new();
     for kind in Kind::all() {
         fronts.push((Balancer::start(kind, [trusting.address(); 3]).await, &trusting, "127.0.0.9"));
