@@ -135,8 +135,9 @@ class Compose(unittest.TestCase):
     def test_nginx_knows_the_nodes_and_they_know_nginx(self):
         nodes = [name for name in self.services if name.startswith("node-")]
         self.assertEqual(len(nodes), 3)
-        servers = re.findall(r"^server ([0-9.]+):8080 ", (DEPLOY / "compose/nodes.conf").read_text(), re.MULTILINE)
-        self.assertEqual(servers, [self.address(node) for node in nodes])
+        for file in ("nodes.conf", "nodes-for-sockets.conf"):
+            servers = re.findall(r"^server ([0-9.]+):8080 ", (DEPLOY / "compose" / file).read_text(), re.MULTILINE)
+            self.assertEqual(servers, [self.address(node) for node in nodes])
         for node in nodes:
             self.assertEqual(self.services[node]["environment"]["POSTRIDER_TRUSTED_PROXIES"], self.address("nginx"))
         targets = yaml.safe_load((DEPLOY / "compose/prometheus.yml").read_text())["scrape_configs"][0]["static_configs"]

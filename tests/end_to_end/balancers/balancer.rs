@@ -30,7 +30,9 @@ impl Kind {
     /// The folder of its configuration, the file to start with, and those beside it.
     fn files(self) -> (&'static str, &'static [&'static str]) {
         match self {
-            Self::Nginx => ("nginx", &["nginx.conf", "postrider.conf", "nodes.conf"]),
+            Self::Nginx => {
+                ("nginx", &["nginx.conf", "postrider.conf", "nodes.conf", "nodes-for-sockets.conf"])
+            }
             Self::Haproxy => ("haproxy", &["haproxy.cfg"]),
             Self::HaproxyTcp => ("haproxy", &["haproxy-tcp.cfg"]),
             Self::Envoy => ("envoy", &["envoy.yaml"]),

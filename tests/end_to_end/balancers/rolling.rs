@@ -132,7 +132,8 @@ fn paced(stories: &[Story], begun: Instant, back: Instant) {
     assert!(first >= DELAY, "sent away before balancers could notice: {first:?}");
     // Of thirty at random moments: the chance of a false alarm is below one in a million.
     assert!(last - first > WINDOW / 2, "all of {times:?} within half the window");
-    let tenth = |from: &Duration| times.iter().filter(|at| (*from..*from + WINDOW / 10).contains(*at)).count();
+    let tenth =
+        |from: &Duration| times.iter().filter(|at| (*from..*from + WINDOW / 10).contains(*at)).count();
     let busiest = times.iter().map(tenth).max().unwrap_or(0);
     assert!(busiest <= times.len() / 2, "{busiest} of {times:?} within a tenth of the window");
 }
