@@ -5,7 +5,7 @@
 //! | accept loop, request connections | at the drain | logged, goes on |
 //! | sessions | closed by the drain | closed, counted by code |
 //! | heartbeat, consumer, writers, acks, cursors, directory, heal | when all sessions have left | logged, tried again |
-//! | webhook lanes | a moment after these | tried again, then dropped and counted |
+//! | webhook lanes, spans | a moment after these | tried again, then dropped and counted |
 //! | timer wheel | last | cannot |
 //!
 //! Nothing here is retried at the start: a store that cannot be reached then is
@@ -27,6 +27,7 @@ use crate::http::{self, App, BindError, Server, TrustedProxies};
 use crate::metrics::Metrics;
 use crate::session::{self, Wheel};
 use crate::shutdown::Shutdown;
+use crate::spans::{self, Spans};
 use crate::store::{self, NodeInfo, Store};
 use crate::webhook;
 
@@ -47,6 +48,9 @@ pub enum Error {
     /// The store did not let the node in.
     #[error("join the cluster: could not {0}")]
     Join(#[from] store::Error),
+    /// Spans could not be sent.
+    #[error("set up otlp_url: {0}")]
+    Spans(String),
     /// The webhook could not be set up.
     #[error("set up the webhook: {0}")]
     Webhook(String),
@@ -120,8 +124,9 @@ impl Node {
             draining: false,
         };
         let follower = webhook(config, &metrics, &tasks, &loops)?;
+        let spans = spans(config, &info.address, &tasks, &loops)?;
         let delivery = Delivery::start(
-            delivery::Options { follower, ..delivery_options(config) },
+            delivery::Options { follower, spans, ..delivery_options(config) },
             store,
             info,
             metrics.clone(),
@@ -222,6 +227,19 @@ fn webhook(
     };
     let webhook = webhook::Webhook::start(&options, metrics, tasks, stop);
     Ok(Some(Arc::new(webhook.map_err(|error| Error::Webhook(error.to_string()))?)))
+}
+
+/// Where spans go, if anywhere.
+fn spans(
+    config: &Config,
+    instance: &str,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Option<Spans>, Error> {
+    let Some(url) = &config.otlp_url else { return Ok(None) };
+    let url = url.parse().map_err(|error| Error::Spans(format!("{error}")))?;
+    let options = spans::Options { url, instance: instance.to_owned(), version: VERSION };
+    Spans::start(&options, tasks, stop).map(Some).map_err(|error| Error::Spans(error.to_string()))
 }
 
 fn session_options(config: &Config) -> session::Options {

@@ -27,8 +27,8 @@ pub(super) fn prefix(text: &str) -> Result<(), String> {
     Err("must be 1 to 64 of A-Z a-z 0-9 . _ - :".to_owned())
 }
 
-/// Where webhooks go.
-pub(super) fn webhook_url(text: &str) -> Result<(), String> {
+/// Where webhooks and spans go.
+pub(super) fn plain_url(text: &str) -> Result<(), String> {
     let wanted = "must be an http:// address without credentials; for one beyond this network, go through a TLS \
                   proxy of yours";
     let url = url::Url::parse(text).map_err(|_| wanted.to_owned())?;

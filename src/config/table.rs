@@ -163,6 +163,10 @@ settings! {
         proxy_protocol: bool, key "proxy_protocol", rule SWITCH, default false, example "on";
         /// How log lines look.
         log_format: Format, key "log_format", rule LOG_FORMAT, default Format::Human, example "json";
+        /// Where to send spans of pushes and deliveries whose sender's traceparent asks for it: an OTLP/HTTP
+        /// receiver, http://; /v1/traces is appended.
+        otlp_url: Option<String>, key "otlp_url", rule Maybe(Text(accept::plain_url)), default None,
+            example "http://127.0.0.1:4318";
         /// Which log lines are written: a level, or a list of target=level.
         log: String, key "log", rule Text(accept::log_filter), default "info".to_owned(),
             example "info,postrider=debug";
@@ -254,7 +258,7 @@ settings! {
     "Webhooks" {
         /// Where to send news of who came and went and what became of messages: http://. Requests are signed
         /// with --webhook-secret and tried again for some minutes.
-        webhook_url: Option<String>, key "webhook_url", rule Maybe(Text(accept::webhook_url)), default None,
+        webhook_url: Option<String>, key "webhook_url", rule Maybe(Text(accept::plain_url)), default None,
             example "http://127.0.0.1:9000/postrider";
         /// What signs webhook requests, as the Standard Webhooks convention writes it: whsec_ and what
         /// 'openssl rand -base64 24' prints.

@@ -28,7 +28,7 @@ impl Events for SessionEvents {
         for message in messages {
             let accepted_us = message.message().accepted_at_us;
             Metrics::record_since(&inner.metrics.accept_to_write_seconds, accepted_us, now_us);
-            trail::written(session, message, now_us);
+            trail::written(inner.options.spans.as_ref(), session, message, now_us);
         }
         // Nameless sessions share one implicit device, for which written counts
         // as received: they asked for no more.

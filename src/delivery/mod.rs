@@ -70,6 +70,7 @@ pub use push::Pushed;
 use crate::metrics::Metrics;
 use crate::protocol::NodeId;
 use crate::session::Events;
+use crate::spans::Spans;
 use crate::store::{self, NodeInfo, Store};
 
 /// How a node delivers. Defaults carry their reasons.
@@ -107,6 +108,8 @@ pub struct Options {
     pub heartbeat_ttl: Duration,
     /// Who is told of what happens, if anyone.
     pub follower: Option<Arc<dyn Follower>>,
+    /// Where spans go of what senders want traced, if anywhere.
+    pub spans: Option<Spans>,
 }
 
 impl Default for Options {
@@ -126,6 +129,7 @@ impl Default for Options {
             reclaim_after: Duration::from_secs(5),
             heartbeat_ttl: Duration::from_secs(3),
             follower: None,
+            spans: None,
         }
     }
 }

@@ -26,6 +26,9 @@ const REQUEST_CONNECTIONS: usize = 1_024;
 const BACKLOG: u32 = 4_096;
 /// The largest request head, and what hyper reads at once.
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
+/// How long a connection that came before the end may take to say what it
+/// wants: its request was on the way.
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
 /// How long to wait when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -72,22 +75,34 @@ impl Server {
         let service = Service::new(&app);
         let slots =
             Arc::new(Semaphore::new(app.inner.options.connections_max.saturating_add(REQUEST_CONNECTIONS)));
+        // Once it ends: what may still come out of the backlog.
+        let mut last = BACKLOG;
         loop {
             let slot = tokio::select! {
-                () = stop.cancelled() => return,
+                biased;
                 slot = slots.clone().acquire_owned() => slot.expect("never closed"),
+                () = stop.cancelled() => return,
             };
             let accepted = tokio::select! {
-                () = stop.cancelled() => return,
+                // What waits to be accepted when the end comes is served: closing the listener would reset it.
+                biased;
                 accepted = self.listener.accept() => accepted,
+                () = stop.cancelled() => return,
             };
+            if stop.is_cancelled() {
+                last = last.saturating_sub(1);
+                if last == 0 {
+                    return;
+                }
+            }
             match accepted {
                 Ok((stream, peer)) => {
                     if let Err(error) = stream.set_nodelay(true) {
                         // The peer has gone already: reading will say so.
                         tracing::debug!(%error, "a socket option could not be set");
                     }
-                    let connection = Connection { stream, peer: peer.ip().into(), service: service.clone() };
+                    let connection =
+                        Connection { stream, peer: peer.ip().into(), service: service.connected() };
                     let (app, stop) = (app.clone(), stop.clone());
                     let tasks = app.inner.tasks.clone();
                     tasks.spawn(async move {
@@ -96,6 +111,9 @@ impl Server {
                     });
                 }
                 Err(error) => {
+                    if stop.is_cancelled() {
+                        return;
+                    }
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -115,7 +133,7 @@ impl Connection {
         let head_timeout = options.handshake_timeout;
         if options.proxy_protocol && options.trusted_proxies.include(self.peer) {
             let header = tokio::select! {
-                () = stop.cancelled() => return,
+                () = late(&stop) => return,
                 header = timeout(head_timeout, proxy_protocol::read(&mut self.stream)) => header,
             };
             match header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
@@ -131,18 +149,37 @@ impl Connection {
 }
 
 async fn serve(stream: TcpStream, service: Service, stop: CancellationToken, head_timeout: Duration) {
+    let asked = service.asked();
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_BYTES_MAX);
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+        () = stop.cancelled() => tokio::select! {
+            ended = connection.as_mut() => ended,
+            // Before its first request hyper would close it unheard.
+            () = first(asked.cancelled(), late(&stop)) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        },
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// A moment after `stop`.
+async fn late(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(FIRST_REQUEST_WITHIN).await;
+}
+
+/// Whichever comes first.
+async fn first(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    tokio::select! {
+        () = one => {}
+        () = other => {}
     }
 }

@@ -15,7 +15,9 @@ use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper::{Method, Request};
 use hyper_util::service::TowerToHyperService;
-use warp::http::HeaderValue;
+use tokio_util::sync::CancellationToken;
+use warp::http::header::CONNECTION;
+use warp::http::{HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
 use crate::protocol::MessageId;
@@ -31,16 +33,24 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>
 pub(super) struct Service {
     answer: Arc<dyn Fn(Request<Incoming>, ClientAddress) -> Answer + Send + Sync>,
     peer: ClientAddress,
+    /// Ends with the connection's first request.
+    asked: CancellationToken,
 }
 
 impl Service {
     pub(super) fn new(app: &App) -> Self {
         let routes = TowerToHyperService::new(warp::service(app.routes()));
         let proxies = app.inner.options.trusted_proxies.clone();
+        let draining = app.inner.draining.clone();
         let app = app.clone();
         let answer = move |mut request: Request<Incoming>, peer: ClientAddress| -> Answer {
             let client = proxies.client(peer, request.headers());
-            let caller = Caller { id: request_id(&request), traceparent: traceparent(&request), client };
+            let caller = Caller {
+                id: request_id(&request),
+                traceparent: traceparent(&request),
+                client,
+                last: draining.is_cancelled(),
+            };
             request.extensions_mut().insert(client);
             if is_push(&request) {
                 let app = app.clone();
@@ -49,7 +59,18 @@ impl Service {
             let answer = routes.call(request);
             Box::pin(async move { Ok(caller.finish(answer.await?)) })
         };
-        Self { answer: Arc::new(answer), peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED).into() }
+        let peer = IpAddr::V4(Ipv4Addr::UNSPECIFIED).into();
+        Self { answer: Arc::new(answer), peer, asked: CancellationToken::new() }
+    }
+
+    /// For a connection of its own.
+    pub(super) fn connected(&self) -> Self {
+        Self { asked: CancellationToken::new(), ..self.clone() }
+    }
+
+    /// Is cancelled once the connection has asked for anything.
+    pub(super) fn asked(&self) -> CancellationToken {
+        self.asked.clone()
     }
 
     /// Says who is at the other end of the connection.
@@ -64,6 +85,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
+        self.asked.cancel();
         (self.answer)(request, self.peer)
     }
 }
@@ -89,18 +111,23 @@ struct Caller {
     id: HeaderValue,
     traceparent: Option<HeaderValue>,
     client: ClientAddress,
+    /// Whether the connection had better not be used again: the node is leaving.
+    last: bool,
 }
 
 impl Caller {
     /// Renders a problem, and tells every answer's caller what its request is called.
     fn finish(self, mut response: Response) -> Response {
-        let Self { id, traceparent, client } = self;
+        let Self { id, traceparent, client, last } = self;
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
             let (status, code) = (problem.status.as_u16(), problem.code);
             tracing::debug!(request_id = ?id, %client, status, code, "refused");
             response = problem.render(id.to_str().unwrap_or_default());
         }
         response.headers_mut().insert(trace::REQUEST_ID, id);
+        if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(traceparent) = traceparent {
             response.headers_mut().insert(trace::TRACEPARENT, traceparent);
         }
