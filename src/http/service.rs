@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper::{Method, Request};
 use hyper_util::service::TowerToHyperService;
-use warp::http::HeaderValue;
+use warp::http::{HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
 use crate::protocol::MessageId;
@@ -40,11 +40,14 @@ impl Service {
         let app = app.clone();
         let answer = move |mut request: Request<Incoming>, peer: ClientAddress| -> Answer {
             let client = proxies.client(peer, request.headers());
-            let caller = Caller { id: request_id(&request), traceparent: traceparent(&request), client };
+            let (id, traceparent) = (request_id(&request), traceparent(&request));
+            let caller = Caller { app: app.clone(), id, traceparent, client };
             request.extensions_mut().insert(client);
             if is_push(&request) {
-                let app = app.clone();
-                return Box::pin(async move { Ok(caller.finish(app.take_push(request).await)) });
+                return Box::pin(async move {
+                    let answer = caller.app.take_push(request).await;
+                    Ok(caller.finish(answer))
+                });
             }
             let answer = routes.call(request);
             Box::pin(async move { Ok(caller.finish(answer.await?)) })
@@ -86,6 +89,7 @@ impl App {
 
 /// Whose request it is, and what it is called.
 struct Caller {
+    app: App,
     id: HeaderValue,
     traceparent: Option<HeaderValue>,
     client: ClientAddress,
@@ -94,17 +98,29 @@ struct Caller {
 impl Caller {
     /// Renders a problem, and tells every answer's caller what its request is called.
     fn finish(self, mut response: Response) -> Response {
-        let Self { id, traceparent, client } = self;
+        let Self { app, id, traceparent, client } = self;
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
             let (status, code) = (problem.status.as_u16(), problem.code);
             tracing::debug!(request_id = ?id, %client, status, code, "refused");
             response = problem.render(id.to_str().unwrap_or_default());
         }
+        app.inner.metrics.http_answers.with(class(response.status())).increment(1);
         response.headers_mut().insert(trace::REQUEST_ID, id);
         if let Some(traceparent) = traceparent {
             response.headers_mut().insert(trace::TRACEPARENT, traceparent);
         }
         response
+    }
+}
+
+/// What a status begins with, as the metric names it.
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
     }
 }
 
