@@ -15,10 +15,9 @@ fn series_of(definition: &Definition) -> Vec<String> {
         Some((label, values)) => values.iter().map(|value| format!("{{{label}=\"{value}\"}}")).collect(),
         None => vec![String::new()],
     };
-    match definition.kind {
-        Kind::Histogram => vec![format!("{}_count", definition.name), format!("{}_sum", definition.name)],
-        _ => labels.iter().map(|label| format!("{}{label}", definition.name)).collect(),
-    }
+    let suffixes: &[&str] = if definition.kind == Kind::Histogram { &["_count", "_sum"] } else { &[""] };
+    let series = |suffix| labels.iter().map(move |label| format!("{}{suffix}{label}", definition.name));
+    suffixes.iter().flat_map(series).collect()
 }
 
 #[tokio::test]
