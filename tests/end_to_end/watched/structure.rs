@@ -43,7 +43,7 @@ fn every_panel_is_complete() {
         }
         let titles: Vec<_> = one.panels().map(|panel| text(panel, "title")).collect();
         let distinct: HashSet<_> = titles.iter().collect();
-        assert!(titles.len() - distinct.len() <= 1, "{}: titles repeat: {titles:?}", one.file);
+        assert_eq!(titles.len(), distinct.len(), "{}: titles repeat: {titles:?}", one.file);
     }
 }
 
