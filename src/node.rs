@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | accept loop, request connections | at the drain | logged, goes on |
 //! | sessions | closed by the drain | closed, counted by code |
-//! | heartbeat, consumer, writers, acks, cursors, directory, heal | when all sessions have left | logged, tried again |
+//! | heartbeat, consumer, writers, acks, cursors, directory, heal, audit | when all sessions have left | logged, tried again |
+//! | metrics' samples | with these | cannot |
 //! | webhook lanes, spans | a moment after these | tried again, then dropped and counted |
 //! | timer wheel | last | cannot |
 //!
@@ -115,6 +116,8 @@ impl Node {
         let tasks = TaskTracker::new();
         let [refusing, serving, loops] = std::array::from_fn(|_| CancellationToken::new());
         let metrics = Metrics::new(VERSION, store.kind());
+        tasks.spawn(metrics.clone().run(loops.clone()));
+        metrics.sessions_max.set(config.connections_max as f64);
         let kind = store.kind();
         let info = NodeInfo {
             address: config.advertise.clone().unwrap_or_else(|| address.to_string()),
@@ -203,6 +206,7 @@ fn now_ms() -> u64 {
 fn delivery_options(config: &Config) -> delivery::Options {
     delivery::Options {
         heal_interval: config.heal_interval,
+        ledger_audit_interval: config.ledger_audit_interval,
         cursor_flush: config.cursor_flush,
         heartbeat_interval: config.heartbeat_interval,
         heartbeat_ttl: config.heartbeat_ttl,

@@ -250,6 +250,9 @@ settings! {
         /// How often quiet channels are compared with their mailboxes, so that a lost notification heals.
         heal_interval: Duration, key "heal_interval_ms", rule Millis(50..=10 * MINUTE * 1_000),
             default Duration::from_millis(2_000), example "2000";
+        /// How often the ledgers of a few channels are looked at, and counted as balanced or differing.
+        ledger_audit_interval: Duration, key "ledger_audit_interval_ms", rule Millis(50..=HOUR * 1_000),
+            default Duration::from_millis(10_000), example "10000";
         /// How often devices' cursors are written.
         cursor_flush: Duration, key "cursor_flush_ms", rule Millis(1..=MINUTE * 1_000),
             default Duration::from_millis(500), example "500";

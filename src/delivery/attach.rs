@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::protocol::close::CloseCode;
 use crate::protocol::frame::{Dialect, HelloLimits, Outgoing, ServerFrame};
 use crate::protocol::{Channel, Position, SessionId};
@@ -57,7 +59,7 @@ impl Delivery {
     pub async fn open(&self, opening: Opening) -> Result<(), OpenError> {
         let Opening { session, subscriptions, heartbeat, limits } = opening;
         let registry = &self.inner.registry;
-        let since_us = self.inner.clock.now_us();
+        let (since, since_us) = (Instant::now(), self.inner.clock.now_us());
         let mut joins = Vec::with_capacity(subscriptions.len());
         let mut channels = Vec::with_capacity(subscriptions.len());
         for (channel, start) in subscriptions {
@@ -91,9 +93,10 @@ impl Delivery {
             }
             pages.push((held, join.start, page));
         }
+        self.inner.metrics.open_seconds.record(since.elapsed());
         self.greet(&session, &pages, heartbeat, limits);
         for (held, _, page) in pages {
-            self.replay(&session, &held, page).await?;
+            self.replay(&session, &held, page, since_us).await?;
         }
         Ok(())
     }
@@ -134,11 +137,13 @@ impl Delivery {
         session.send(hello.encode());
     }
 
+    /// `since_us` is the store's time when the session came.
     async fn replay(
         &self,
         session: &Arc<Session>,
         held: &Arc<Held>,
         mut page: Page,
+        since_us: u64,
     ) -> Result<(), OpenError> {
         loop {
             self.settled(page.settled);
@@ -149,7 +154,9 @@ impl Delivery {
             let mut sent = begin(&page);
             for message in page.messages {
                 sent = message.position.or(sent);
-                let outgoing = Arc::new(Outgoing::new(message));
+                let waited = message.accepted_at_us < since_us;
+                let outgoing =
+                    Arc::new(if waited { Outgoing::kept(message) } else { Outgoing::new(message) });
                 session.room_for(&outgoing).await;
                 let _ = session.queue(&outgoing, None);
             }
@@ -184,7 +191,8 @@ impl Delivery {
                 let start = Start::After(sent.unwrap_or(Position::BEGINNING));
                 let caught_up = async {
                     let page = delivery.read_patiently(&session, &held, &start).await?;
-                    delivery.replay(&session, &held, page).await
+                    // It was there when these were accepted.
+                    delivery.replay(&session, &held, page, 0).await
                 };
                 if let Err(OpenError::Store(error)) = caught_up.await {
                     tracing::warn!(%error, "a session that was behind could not read its mailbox");
@@ -203,7 +211,8 @@ impl Delivery {
     ) -> Result<Page, store::Error> {
         let mut tries = 0;
         loop {
-            match self.inner.store.read(&held.channel, start, self.inner.options.page_messages_max).await {
+            let read = self.inner.store.read(&held.channel, start, self.inner.options.page_messages_max);
+            match self.timed("read", read).await {
                 Ok(page) => return Ok(page),
                 Err(error) => self.wait_out(self.noted(error), session, &mut tries).await?,
             }

@@ -34,7 +34,7 @@ impl Delivery {
         let delivery = self.clone();
         let push = async move {
             let parts = delivery.parts(&append);
-            let appended = delivery.inner.store.append(append).await;
+            let appended = delivery.timed("append", delivery.inner.store.append(append)).await;
             delivery.finish(parts, appended)
         };
         Finished::new(&self.inner.tasks, push).await
@@ -45,7 +45,7 @@ impl Delivery {
         let delivery = self.clone();
         let push = async move {
             let parts: Vec<_> = appends.iter().map(|append| delivery.parts(append)).collect();
-            let appended = delivery.inner.store.append_batch(appends).await;
+            let appended = delivery.timed("append_batch", delivery.inner.store.append_batch(appends)).await;
             parts
                 .into_iter()
                 .zip(appended)

@@ -11,14 +11,15 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics::Gauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::client::ClientAddress;
 use super::service::Service;
-use super::{App, Options, proxy_protocol};
+use super::{App, proxy_protocol};
 
 /// Connections beyond the sessions' limit, for requests.
 const REQUEST_CONNECTIONS: usize = 1_024;
@@ -105,8 +106,9 @@ impl Server {
                         Connection { stream, peer: peer.ip().into(), service: service.connected() };
                     let (app, stop) = (app.clone(), stop.clone());
                     let tasks = app.inner.tasks.clone();
+                    let slot = Slot::of(&app, slot);
                     tasks.spawn(async move {
-                        connection.serve(&app.inner.options, stop).await;
+                        connection.serve(&app, stop).await;
                         drop(slot);
                     });
                 }
@@ -122,6 +124,26 @@ impl Server {
     }
 }
 
+/// The place of a connection that is no session, or not yet.
+struct Slot {
+    _permit: OwnedSemaphorePermit,
+    open: Gauge,
+}
+
+impl Slot {
+    fn of(app: &App, permit: OwnedSemaphorePermit) -> Self {
+        let open = app.inner.metrics.http_connections.clone();
+        open.increment(1.0);
+        Self { _permit: permit, open }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.open.decrement(1.0);
+    }
+}
+
 struct Connection {
     stream: TcpStream,
     peer: ClientAddress,
@@ -129,7 +151,8 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(mut self, options: &Options, stop: CancellationToken) {
+    async fn serve(mut self, app: &App, stop: CancellationToken) {
+        let (options, headers) = (&app.inner.options, &app.inner.metrics.proxy_headers);
         let head_timeout = options.handshake_timeout;
         if options.proxy_protocol && options.trusted_proxies.include(self.peer) {
             let header = tokio::select! {
@@ -137,8 +160,12 @@ impl Connection {
                 header = timeout(head_timeout, proxy_protocol::read(&mut self.stream)) => header,
             };
             match header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(client) => self.peer = client.unwrap_or(self.peer),
+                Ok(client) => {
+                    headers.with(if client.is_some() { "taken" } else { "own" }).increment(1);
+                    self.peer = client.unwrap_or(self.peer);
+                }
                 Err(error) => {
+                    headers.with("refused").increment(1);
                     return tracing::debug!(peer = %self.peer, %error, "a proxy's connection was refused");
                 }
             }

@@ -46,6 +46,7 @@ impl Service {
         let answer = move |mut request: Request<Incoming>, peer: ClientAddress| -> Answer {
             let client = proxies.client(peer, request.headers());
             let caller = Caller {
+                app: app.clone(),
                 id: request_id(&request),
                 traceparent: traceparent(&request),
                 client,
@@ -53,8 +54,10 @@ impl Service {
             };
             request.extensions_mut().insert(client);
             if is_push(&request) {
-                let app = app.clone();
-                return Box::pin(async move { Ok(caller.finish(app.take_push(request).await)) });
+                return Box::pin(async move {
+                    let answer = caller.app.take_push(request).await;
+                    Ok(caller.finish(answer))
+                });
             }
             let answer = routes.call(request);
             Box::pin(async move { Ok(caller.finish(answer.await?)) })
@@ -108,6 +111,7 @@ impl App {
 
 /// Whose request it is, and what it is called.
 struct Caller {
+    app: App,
     id: HeaderValue,
     traceparent: Option<HeaderValue>,
     client: ClientAddress,
@@ -118,12 +122,13 @@ struct Caller {
 impl Caller {
     /// Renders a problem, and tells every answer's caller what its request is called.
     fn finish(self, mut response: Response) -> Response {
-        let Self { id, traceparent, client, last } = self;
+        let Self { app, id, traceparent, client, last } = self;
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
             let (status, code) = (problem.status.as_u16(), problem.code);
             tracing::debug!(request_id = ?id, %client, status, code, "refused");
             response = problem.render(id.to_str().unwrap_or_default());
         }
+        app.inner.metrics.http_answers.with(class(response.status())).increment(1);
         response.headers_mut().insert(trace::REQUEST_ID, id);
         if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -132,6 +137,17 @@ impl Caller {
             response.headers_mut().insert(trace::TRACEPARENT, traceparent);
         }
         response
+    }
+}
+
+/// What a status begins with, as the metric names it.
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
     }
 }
 
