@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -24,6 +24,9 @@ pub enum ChannelError {
     /// The name is empty, too long, or holds characters that names cannot.
     #[error("a name is 1 to {NAME_BYTES_MAX} bytes without spaces or control characters")]
     Name,
+    /// A topic's name holds a `*`, which means something else where topics are granted.
+    #[error("a topic's name holds no '*': name one topic; only grants have patterns")]
+    Wildcard,
 }
 
 impl Channel {
@@ -33,6 +36,21 @@ impl Channel {
     /// When `name` is no valid name.
     pub fn user(name: &str) -> Result<Self, ChannelError> {
         format!("user:{name}").parse()
+    }
+
+    /// The channel of one topic. The kind may be there already: `topic:orders.42`.
+    ///
+    /// # Errors
+    /// When `name` is no valid name.
+    pub fn topic(name: &str) -> Result<Self, ChannelError> {
+        format!("topic:{}", name.strip_prefix("topic:").unwrap_or(name)).parse()
+    }
+
+    /// The channel of everyone.
+    #[must_use]
+    pub fn all() -> Self {
+        static ALL: LazyLock<Channel> = LazyLock::new(|| Channel("all".into()));
+        ALL.clone()
     }
 
     /// The whole text: `user:alice`.
@@ -46,9 +64,15 @@ impl Channel {
     pub fn user_name(&self) -> Option<&str> {
         self.0.strip_prefix("user:")
     }
+
+    /// The topic whose channel this is, if it is one's.
+    #[must_use]
+    pub fn topic_name(&self) -> Option<&str> {
+        self.0.strip_prefix("topic:")
+    }
 }
 
-fn valid_name(name: &str, bytes_max: usize) -> bool {
+pub(super) fn valid_name(name: &str, bytes_max: usize) -> bool {
     !name.is_empty() && name.len() <= bytes_max && !name.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
@@ -65,6 +89,9 @@ impl FromStr for Channel {
         }
         if !valid_name(name, NAME_BYTES_MAX) {
             return Err(ChannelError::Name);
+        }
+        if kind == "topic" && name.contains('*') {
+            return Err(ChannelError::Wildcard);
         }
         Ok(Self(text.into()))
     }
@@ -147,16 +174,21 @@ mod tests {
 
     #[test]
     fn the_three_kinds_parse() {
-        for text in ["user:alice", "user:auth0|5f7", "user:a:b", "topic:orders.42", "all"] {
+        for text in ["user:alice", "user:auth0|5f7", "user:a:b", "user:a*b", "topic:orders.42", "all"] {
             assert_eq!(text.parse::<Channel>().map(|c| c.to_string()).as_deref(), Ok(text));
         }
         assert_eq!(Channel::user("alice").expect("valid").user_name(), Some("alice"));
+        assert_eq!(Channel::topic("orders.42"), Channel::topic("topic:orders.42"));
+        assert_eq!(Channel::topic("orders.42").expect("valid").topic_name(), Some("orders.42"));
+        assert_eq!("all".parse(), Ok(Channel::all()));
     }
 
     #[test]
     fn other_text_is_refused() {
         let long = format!("user:{}", "a".repeat(NAME_BYTES_MAX + 1));
-        for text in ["", "alice", "room:x", "user:", "user:a b", "user:a\nb", "all:x", long.as_str()] {
+        for text in
+            ["", "alice", "room:x", "user:", "user:a b", "user:a\nb", "all:x", "topic:a.*", long.as_str()]
+        {
             assert!(text.parse::<Channel>().is_err(), "{text}");
         }
     }
