@@ -219,6 +219,8 @@ declare! {
     Histogram store_round_trip_seconds = "postrider_store_round_trip_seconds", unit Seconds, buckets LATENCY_BUCKETS;
     /// Failed calls to the store, by kind of failure.
     Counter store_errors = "postrider_store_errors_total", label "kind" ["unavailable", "timeout", "out_of_memory", "fenced", "other"];
+    /// Fetches of the keys that sign users' tokens, by outcome.
+    Counter jwks_fetches = "postrider_jwks_fetches_total", label "result" ["fetched", "failed"];
     /// Webhook requests by what the receiver made of them.
     Counter webhook_requests = "postrider_webhook_requests_total", label "result" ["taken", "failed", "refused"];
     /// Events that no webhook receiver was told of, by reason.

@@ -47,6 +47,9 @@ pub enum Error {
     /// The store did not let the node in.
     #[error("join the cluster: could not {0}")]
     Join(#[from] store::Error),
+    /// Who may connect and send cannot be told.
+    #[error("set up authentication: {0}")]
+    Auth(String),
     /// The webhook could not be set up.
     #[error("set up the webhook: {0}")]
     Webhook(String),
@@ -129,13 +132,14 @@ impl Node {
             loops.clone(),
         )
         .await?;
+        let authenticator = Authenticator::new(&config.auth_options(), &metrics, &tasks).map_err(Error::Auth)?;
         let wheel = Wheel::new();
         tasks.spawn(wheel.clone().run(loops.clone()));
         let app = App::new(http::Parts {
             options: http_options(config),
             session_options: session_options(config),
             delivery: delivery.clone(),
-            authenticator: Authenticator::new(&config.auth_options()),
+            authenticator,
             wheel,
             metrics,
             tasks: tasks.clone(),
