@@ -132,7 +132,8 @@ impl Node {
             loops.clone(),
         )
         .await?;
-        let authenticator = Authenticator::new(&config.auth_options(), &metrics, &tasks).map_err(Error::Auth)?;
+        let authenticator =
+            Authenticator::new(&config.auth_options(), &metrics, &tasks).map_err(Error::Auth)?;
         let wheel = Wheel::new();
         tasks.spawn(wheel.clone().run(loops.clone()));
         let app = App::new(http::Parts {
@@ -144,6 +145,7 @@ impl Node {
             metrics,
             tasks: tasks.clone(),
             draining: refusing.clone(),
+            stop: loops.clone(),
         });
         tasks.spawn(server.run(app, serving.clone()));
         if kind == "memory" {
@@ -247,6 +249,9 @@ fn http_options(config: &Config) -> http::Options {
         batch_messages_max: config.batch_messages_max,
         ttl_default: config.ttl_default,
         ttl_max: config.ttl_max,
+        token_leeway: config.jwt_leeway,
+        logout_memory: config.logout_memory,
+        push_rate_max: config.push_rate_max.map(|rate| u32::try_from(rate).unwrap_or(u32::MAX)),
         allowed_origins: config.allowed_origins.clone(),
         trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
         proxy_protocol: config.proxy_protocol,

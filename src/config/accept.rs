@@ -51,6 +51,32 @@ pub(super) fn jwt_algorithm(text: &str) -> Result<(), String> {
     text.parse::<crate::http::auth::JwtAlgorithm>().map(drop)
 }
 
+/// The entry of an API key.
+pub(super) fn api_key(text: &str) -> Result<String, String> {
+    text.parse::<crate::http::auth::ApiKey>().map(|_| text.to_owned())
+}
+
+/// The name of a header that is passed on.
+pub(super) fn header(text: &str) -> Result<String, String> {
+    let name = text.to_ascii_lowercase();
+    let token = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    // What belongs to the connection, or says who is asked.
+    let ours = [
+        "host",
+        "connection",
+        "upgrade",
+        "content-length",
+        "transfer-encoding",
+        "te",
+        "trailer",
+        "user-agent",
+    ];
+    if name.is_empty() || name.len() > 100 || !name.bytes().all(token) || ours.contains(&name.as_str()) {
+        return Err("must be names of headers that may be passed on, like cookie or x-tenant".to_owned());
+    }
+    Ok(name)
+}
+
 /// An audience or issuer, compared character by character.
 pub(super) fn claim(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 500 || text.chars().any(char::is_control) {

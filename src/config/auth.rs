@@ -4,7 +4,9 @@
 use super::problem::Problem;
 use super::table::Config;
 use super::value::{AuthMode, Secret};
-use crate::http::auth::{AuthOptions, Guards, JwtAlgorithm, check_public_keys};
+use crate::http::auth::{
+    API_KEYS_MAX, ApiKey, AuthOptions, Guards, HookOptions, JwtAlgorithm, check_public_keys,
+};
 
 impl Config {
     /// How users and senders are told apart.
@@ -15,7 +17,11 @@ impl Config {
         }
         let exposed = |secret: &Secret| secret.expose().to_owned();
         AuthOptions::Guarded(Box::new(Guards {
-            secrets: [&self.jwt_secret, &self.jwt_secret_previous].into_iter().flatten().map(exposed).collect(),
+            secrets: [&self.jwt_secret, &self.jwt_secret_previous]
+                .into_iter()
+                .flatten()
+                .map(exposed)
+                .collect(),
             public_keys: self.jwt_public_key.as_ref().map(exposed),
             algorithm: self.algorithm(),
             jwks_url: self.jwks_url.as_ref().and_then(|url| url.parse().ok()),
@@ -24,8 +30,26 @@ impl Config {
             issuers: self.jwt_issuer.clone(),
             leeway: self.jwt_leeway,
             user_claim: self.jwt_user_claim.clone(),
-            api_key: self.api_key.as_ref().map(exposed),
+            hook: self.hook(),
+            api_keys: self.api_keys(),
+            service_tokens: self.service_tokens,
         }))
+    }
+
+    fn hook(&self) -> Option<HookOptions> {
+        Some(HookOptions {
+            url: self.auth_hook_url.as_ref()?.parse().ok()?,
+            headers: self.auth_hook_headers.clone(),
+            within: self.auth_hook_timeout,
+            keep: self.auth_hook_cache,
+        })
+    }
+
+    /// The key that is known itself, which allows everything, and those known by
+    /// their hashes.
+    fn api_keys(&self) -> Vec<ApiKey> {
+        let known = self.api_key.as_ref().map(|key| ApiKey::known("default", key.expose()));
+        known.into_iter().chain(self.api_keys.iter().filter_map(|entry| entry.parse().ok())).collect()
     }
 
     fn algorithm(&self) -> Option<JwtAlgorithm> {
@@ -50,16 +74,23 @@ impl Config {
             }
             return problems;
         }
-        if !["jwt_secret", "jwt_public_key", "jwks_url"].iter().any(|key| self.is_given(key)) {
+        if !["jwt_secret", "jwt_public_key", "jwks_url", "auth_hook_url"].iter().any(|key| self.is_given(key))
+        {
             let text = "needs what users' tokens are signed with: set POSTRIDER_JWT_SECRET (at least 32 bytes) or \
                         POSTRIDER_JWT_SECRET_FILE=/run/secrets/jwt_secret, or --jwt-public-key-file public.pem, or \
-                        --jwks-url https://issuer.example.com/.well-known/jwks.json";
+                        --jwks-url https://issuer.example.com/.well-known/jwks.json, or --auth-hook-url to ask your application";
             problems.push(self.about("auth", "jwt", text));
         }
-        if !self.is_given("api_key") {
-            let text = "needs the key that senders present, at least 16 characters: set POSTRIDER_API_KEY or \
-                        POSTRIDER_API_KEY_FILE=/run/secrets/api_key";
+        if !["api_key", "api_keys", "service_tokens"].iter().any(|key| self.is_given(key)) {
+            let text = "needs a key that senders present: have 'postrider key new' make one and set \
+                        POSTRIDER_API_KEYS to its entry, or POSTRIDER_API_KEY (at least 16 characters) or \
+                        POSTRIDER_API_KEY_FILE=/run/secrets/api_key to a key that allows everything";
             problems.push(self.about("auth", "jwt", text));
+        }
+        if self.api_keys().len() > API_KEYS_MAX {
+            let text =
+                format!("must list at most {API_KEYS_MAX} keys: each request is compared with all of them");
+            problems.push(self.about("api_keys", format!("{} keys", self.api_keys.len()), text));
         }
         problems.extend(self.about_algorithm());
         problems

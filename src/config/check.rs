@@ -100,7 +100,9 @@ impl Config {
         }
         let keys = self.jwt_secret.is_some() || self.jwt_public_key.is_some() || self.jwks_url.is_some();
         if self.auth == AuthMode::None && keys {
-            doubts.push("keys for users' tokens are set but auth is none: nobody's token is checked".to_owned());
+            doubts.push(
+                "keys for users' tokens are set but auth is none: nobody's token is checked".to_owned(),
+            );
         }
         doubts
     }

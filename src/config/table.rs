@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::accept;
 use super::layers::{Layers, Origin};
 use super::rule::{
-    AUTH, Count, Hidden, LOG_FORMAT, Listen, Maybe, Millis, Redis, Rule, SWITCH, Seconds, Text, Texts,
+    AUTH, Count, Discreet, Hidden, LOG_FORMAT, Listen, Maybe, Millis, Redis, Rule, SWITCH, Seconds, Text,
+    Texts,
 };
 use super::settings::{Effective, Setting, settings};
 use super::value::{AuthMode, RedisUrl, Secret};
@@ -42,7 +43,8 @@ settings! {
                 accepts: |text| text.len() >= 32,
             }),
             default None, example "$(openssl rand -hex 32)";
-        /// What senders present as 'Authorization: Bearer ...': at least 16 printable characters.
+        /// What senders present as 'Authorization: Bearer ...': at least 16 printable characters. It allows
+        /// everything; --api-keys holds several that do not.
         api_key: Option<Secret>, key "api_key",
             rule Maybe(Hidden {
                 wants: "must be at least 16 printable ASCII characters without spaces",
@@ -114,6 +116,40 @@ settings! {
         /// The claim that names the user.
         jwt_user_claim: String, key "jwt_user_claim", rule Text(accept::claim_name), default "sub".to_owned(),
             example "sub";
+    }
+
+    "Sessions of your application" {
+        /// Whom to ask whose session a handshake is for, when it shows no token that can be checked here: GET with
+        /// the headers below, answered with 200 and {"user": "alice"}, or 401. https://, or http:// to a neighbour.
+        auth_hook_url: Option<String>, key "auth_hook_url", rule Maybe(Text(accept::question_url)), default None,
+            example "http://127.0.0.1:3000/whoami";
+        /// The headers of a handshake that are passed on.
+        auth_hook_headers: Vec<String>, key "auth_hook_headers", rule Texts(accept::header),
+            default ["cookie", "authorization"].map(str::to_owned).to_vec(), example "cookie,x-tenant";
+        /// How long an answer may take. Whoever waits for one that does not come is told to try again.
+        auth_hook_timeout: Duration, key "auth_hook_timeout_ms", rule Millis(10..=10_000),
+            default Duration::from_millis(2_000), example "2000";
+        /// How long an answer is kept, so that a wave of reconnects is none of questions.
+        auth_hook_cache: Duration, key "auth_hook_cache_seconds", rule Seconds(0..=5 * MINUTE),
+            default Duration::from_secs(10), example "10";
+        /// How long a logout is remembered: at least as long as tokens live, or they come back.
+        logout_memory: Duration, key "logout_memory_seconds", rule Seconds(MINUTE..=3650 * DAY),
+            default Duration::from_secs(30 * DAY), example "2592000";
+    }
+
+    "Senders" {
+        /// Keys of senders and operators, each as NAME:HASH:SCOPES, which 'postrider key new' prints: SHA-256 of
+        /// the key, and of push, push=PATTERN, read, tickets, admin what it allows. Keys of one name are one
+        /// sender, so that a key can be replaced without a gap.
+        api_keys: Vec<String>, key "api_keys", rule Discreet(Texts(accept::api_key)), default Vec::new(), in_words "none",
+            example "backend:8fa3aab2faa9b79e0a0398da5b5abd0780142442a5be80b9a64608d718cb1fcd:push read";
+        /// Whether services may show a token like those of users instead of a key: its claim 'scope' then holds
+        /// postrider:push, postrider:push=PATTERN, postrider:read, postrider:tickets or postrider:admin.
+        service_tokens: bool, key "service_tokens", rule SWITCH, default false, example "on";
+        /// Messages that one sender may push in a second, at this node; beyond it pushes are answered 429. Keys
+        /// of one name are one sender.
+        push_rate_max: Option<usize>, key "push_rate_max", rule Maybe(Count("messages", 1..=10_000_000)),
+            default None, in_words "no limit", example "1000";
     }
 
     "Messages" {

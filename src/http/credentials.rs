@@ -1,7 +1,7 @@
 //! Where a receiver's token stands in a handshake.
 //!
 //! In order: `Authorization: Bearer`, subprotocol `bearer.<base64url>`, query
-//! `token`, cookie `token`. The first that is not empty counts: what a client
+//! `ticket` or `token`, cookie `token`. The first that is not empty counts: what a client
 //! says itself beats what its browser adds. Which one it was matters: a cookie
 //! is sent by the browser for whatever page asks, so only then does the page's
 //! origin need checking.
@@ -26,6 +26,8 @@ pub enum TokenSource {
     Subprotocol,
     /// The query.
     Query,
+    /// A ticket in the query.
+    Ticket,
     /// An `auth` frame.
     Frame,
 }
@@ -67,10 +69,12 @@ pub fn presented(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Pres
     if let Some(token) = subprotocol(headers)? {
         return found(token, TokenSource::Subprotocol);
     }
-    let in_query = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes())
-        .find(|(name, value)| name == "token" && !value.is_empty());
-    if let Some((_, token)) = in_query {
-        return found(token.into_owned(), TokenSource::Query);
+    for (name, source) in [("ticket", TokenSource::Ticket), ("token", TokenSource::Query)] {
+        let in_query = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+            .find(|(given, value)| given == name && !value.is_empty());
+        if let Some((_, token)) = in_query {
+            return found(token.into_owned(), source);
+        }
     }
     cookie(headers).map_or(Ok(None), |token| found(token, TokenSource::Cookie))
 }

@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
 
+use crate::delivery::OpenError;
 use crate::protocol::close::CloseCode;
-use crate::protocol::frame::{ClientFrame, Outgoing};
+use crate::protocol::frame::{ClientFrame, Outgoing, ServerFrame};
 use crate::protocol::{Channel, Position};
-use crate::session::{Ending, Events, Identity, Session};
+use crate::session::{Ending, Events, Session};
 use crate::store::Start;
 
 use super::App;
 use super::auth::{self, AuthError};
-use super::handshake::{Refusal, Wish};
+use super::handshake::{Admitted, Refusal, Wish};
 
 /// Frames that may come while a token is being checked: `resume`, and whatever
 /// an eager client already has to say.
@@ -40,14 +41,19 @@ enum State {
 
 struct Waiting {
     wish: Wish,
-    /// Whose it is by what its browser added, unless a frame says otherwise.
-    ambient: Option<Result<Identity, Refusal>>,
+    /// Whose it is: by a frame, or by what its browser added until one says otherwise.
+    ambient: Option<Result<Admitted, Refusal>>,
 }
 
 impl Entering {
-    pub(super) fn new(app: &App, wish: Wish, ambient: Option<Result<Identity, Refusal>>) -> Self {
+    pub(super) fn new(app: &App, wish: Wish, ambient: Option<Result<Admitted, Refusal>>) -> Self {
         let waiting = Box::new(Waiting { wish, ambient });
         Self(Arc::new(Inner { app: app.clone(), state: Mutex::new(State::Waiting(waiting)) }))
+    }
+
+    /// For a session that has said all that is needed: only fresh tokens come here.
+    pub(super) fn attached(app: &App) -> Self {
+        Self(Arc::new(Inner { app: app.clone(), state: Mutex::new(State::Done) }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -75,7 +81,8 @@ impl Entering {
     ) {
         let Some(waiting) = self.take() else { return };
         let app = self.0.app.clone();
-        let mut checked = Box::pin(async move { app.inner.authenticator.user(&token).await });
+        let hooked = waiting.wish.hooked.clone();
+        let mut checked = Box::pin(async move { app.inner.gate.token(&token, hooked.as_ref()).await });
         if let Some(checked) = checked.as_mut().now_or_never() {
             return self.authenticated(session, waiting, checked, position);
         }
@@ -97,15 +104,15 @@ impl Entering {
         checked: Result<auth::Identity, AuthError>,
         position: impl FnOnce(&Channel) -> Option<Position>,
     ) {
-        let identity = checked.map_err(Refusal::from).and_then(|token| waiting.wish.identity(token));
-        match identity {
-            Ok(identity) => {
-                let position = position(&identity.user);
-                session.identify(identity);
+        match checked.map_err(Refusal::from).and_then(|token| waiting.wish.admit(token)) {
+            Ok(admitted) => {
+                let position = position(&admitted.identity.user);
                 if position.is_some() || !waiting.wish.resume {
-                    self.0.app.open(session.clone(), position.map(Start::After).or(waiting.wish.start));
+                    self.0.app.open(session, admitted, position.map(Start::After).or(waiting.wish.start));
                 } else {
-                    *self.state() = State::Waiting(waiting);
+                    session.identify(admitted.identity.clone());
+                    let said = Waiting { ambient: Some(Ok(admitted)), ..*waiting };
+                    *self.state() = State::Waiting(Box::new(said));
                 }
             }
             Err(refusal) => self.refuse(session, &refusal),
@@ -121,19 +128,14 @@ impl Entering {
     fn resume(&self, session: &Arc<Session>, position: impl FnOnce(&Channel) -> Option<Position>) {
         let Some(waiting) = self.take() else { return };
         let Waiting { wish, ambient } = *waiting;
-        if session.identity().is_none() {
-            match ambient {
-                Some(Ok(identity)) => session.identify(identity),
-                Some(Err(refusal)) => return self.refuse(session, &refusal),
-                None => {
-                    *self.state() = State::Waiting(Box::new(Waiting { wish, ambient: None }));
-                    return;
-                }
+        match ambient {
+            Some(Ok(admitted)) => {
+                let position = position(&admitted.identity.user);
+                self.0.app.open(session, admitted, position.map(Start::After).or(wish.start));
             }
+            Some(Err(refusal)) => self.refuse(session, &refusal),
+            None => *self.state() = State::Waiting(Box::new(Waiting { wish, ambient })),
         }
-        let Some(identity) = session.identity() else { return };
-        let position = position(&identity.user);
-        self.0.app.open(session.clone(), position.map(Start::After).or(wish.start));
     }
 
     fn take_frame(&self, session: &Arc<Session>, frame: ClientFrame) {
@@ -152,6 +154,9 @@ impl Entering {
             ClientFrame::Resume { positions } if waits && resumes => {
                 self.resume(session, |user| positions.get(user.as_str()).copied());
             }
+            ClientFrame::Auth { token, .. } if !waits && session.identity().is_some() => {
+                self.0.app.renew(session, token);
+            }
             frame => self.0.app.inner.events.frame(session, frame),
         }
     }
@@ -162,7 +167,9 @@ impl Entering {
     pub(super) fn give_up(&self, session: &Arc<Session>) {
         let refusal = match std::mem::replace(&mut *self.state(), State::Done) {
             State::Done => return,
-            State::Checking(..) => Refusal::new(CloseCode::OVERLOADED, "your token could not be checked in time"),
+            State::Checking(..) => {
+                Refusal::new(CloseCode::OVERLOADED, "your token could not be checked in time")
+            }
             State::Waiting(waiting) => match waiting.ambient {
                 Some(Err(refusal)) => refusal,
                 None if session.identity().is_none() => Refusal::new(
@@ -194,5 +201,38 @@ impl Events for Entering {
 
     fn closed(&self, session: &Arc<Session>, ending: Ending) {
         self.0.app.inner.events.closed(session, ending);
+    }
+}
+
+impl App {
+    /// Lets a session go on with a fresh token.
+    fn renew(&self, session: &Arc<Session>, token: String) {
+        let (app, session) = (self.clone(), session.clone());
+        self.inner.tasks.spawn(async move {
+            let Some(identity) = session.identity() else { return };
+            let fresh = match app.inner.gate.token(&token, None).await {
+                Ok(fresh) => fresh,
+                Err(error) => {
+                    // The one that it has may last until a better one comes.
+                    let code = if error.is_passing() { "auth_unavailable" } else { "token" };
+                    return session.send(ServerFrame::Error { code, message: &error.to_string() }.encode());
+                }
+            };
+            let same_device = fresh.device.is_none() || fresh.device == identity.device;
+            if fresh.user != identity.user || !same_device {
+                return session.close(CloseCode::TOKEN, &AuthError::OtherUser.to_string());
+            }
+            let issued_at_ms = fresh.issued_at_ms.unwrap_or(0);
+            match app.inner.delivery.is_logged_out(&fresh.user, issued_at_ms).await {
+                Ok(true) if !app.inner.gate.authenticator.is_open() => {
+                    app.turn_away(&session, &OpenError::LoggedOut)
+                }
+                Ok(_) => app.inner.expiries.set(&session, fresh.expires_at),
+                Err(_) => {
+                    let message = AuthError::StoreAway.to_string();
+                    session.send(ServerFrame::Error { code: "auth_unavailable", message: &message }.encode());
+                }
+            }
+        });
     }
 }

@@ -11,6 +11,8 @@ use warp::reply::Reply;
 use crate::protocol::ChannelError;
 use crate::store;
 
+use super::rate::Allowance;
+
 /// A refusal: what a program and a person need to know to do better.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -22,12 +24,14 @@ pub struct Problem {
     pub detail: String,
     /// Seconds after which trying again makes sense.
     pub retry_after: Option<u32>,
+    /// How much the sender may still push, where that is limited.
+    pub(super) allowance: Option<Allowance>,
 }
 
 impl Problem {
     /// A refusal without `Retry-After`.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after: None }
+        Self { status, code, detail: detail.into(), retry_after: None, allowance: None }
     }
 
     /// 422: the request was understood and cannot be accepted as it is.
@@ -70,6 +74,9 @@ impl Problem {
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allowance) = self.allowance {
+            allowance.tell(headers);
         }
         response
     }

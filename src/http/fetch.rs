@@ -86,7 +86,8 @@ impl Resource {
         let said = |error: hyper::Error| format!("the exchange failed: {error}");
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
         let target = &self.url[url::Position::BeforePath..url::Position::AfterQuery];
-        let mut request = Request::get(target).body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+        let mut request =
+            Request::get(target).body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
         let authority = &self.url[url::Position::BeforeHost..url::Position::AfterPort];
         let fields = request.headers_mut();
         fields.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -123,9 +124,11 @@ fn connector() -> Result<TlsConnector, String> {
     let found = rustls_native_certs::load_native_certs();
     let (added, _) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
-        return Err("this system has no list of certificate authorities: install ca-certificates, or name a \
+        return Err(
+            "this system has no list of certificate authorities: install ca-certificates, or name a \
                     bundle with SSL_CERT_FILE"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -168,7 +171,8 @@ mod tests {
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
         ] {
             let (url, asked) = answering(answer).await;
-            let headers = HeaderMap::from_iter([(warp::http::header::COOKIE, HeaderValue::from_static("a=b"))]);
+            let headers =
+                HeaderMap::from_iter([(warp::http::header::COOKIE, HeaderValue::from_static("a=b"))]);
             let (status, body) = resource(&url).get(&headers).await.expect("an answer");
             assert_eq!((status, &body[..]), (StatusCode::OK, &b"hello"[..]));
             let asked = asked.await.expect("asked").to_lowercase();

@@ -9,8 +9,9 @@ use crate::protocol::{Device, Position};
 use crate::session::Identity;
 use crate::store::Start;
 
-use super::auth::{self, AuthError, Authenticator};
+use super::auth::{self, AuthError};
 use super::credentials::{Presented, presented};
+use super::gate::Gate;
 
 /// What a client asks for.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub(super) struct Wish {
     pub(super) start: Option<Start>,
     /// Whether a `resume` frame will say where to begin.
     pub(super) resume: bool,
+    /// What a hook may be told of the handshake, should a frame hold a token.
+    pub(super) hooked: Option<HeaderMap>,
     presented: Result<Option<Presented>, AuthError>,
     /// What in the query cannot be used.
     fault: Option<&'static str>,
@@ -32,12 +35,22 @@ pub(super) struct Wish {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Admission {
     /// It may.
-    Enter(Identity),
+    Enter(Admitted),
     /// It showed no token yet; or its browser did, and a frame may still hold
     /// another, which would count.
-    Await(Option<Result<Identity, Refusal>>),
+    Await(Option<Result<Admitted, Refusal>>),
     /// It may not.
     Refuse(Refusal),
+}
+
+/// Whose a session is, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Admitted {
+    pub(super) identity: Identity,
+    /// When what let it in ends: seconds since 1970.
+    pub(super) expires_at: Option<u64>,
+    /// When that was issued: milliseconds since 1970.
+    pub(super) issued_at_ms: Option<u64>,
 }
 
 /// What a client is turned away with.
@@ -55,7 +68,7 @@ impl Refusal {
     /// Its name among the reasons for which connections are refused.
     pub(super) fn label(&self) -> &'static str {
         match self.code {
-            CloseCode::OVERLOADED => "limit",
+            CloseCode::OVERLOADED => "auth",
             CloseCode::ORIGIN => "origin",
             CloseCode::TOKEN => "token",
             _ => "handshake",
@@ -80,6 +93,7 @@ impl Wish {
             device: None,
             start: None,
             resume: false,
+            hooked: None,
             presented: presented(headers, Some(query)),
             fault: None,
         };
@@ -115,55 +129,34 @@ impl Wish {
         }
     }
 
-    /// Decides, `allowed_origins` being those whose pages may use cookies.
-    pub(super) async fn admission(
-        &self,
-        headers: &HeaderMap,
-        authenticator: &Authenticator,
-        allowed_origins: &[String],
-    ) -> Admission {
+    /// Decides.
+    pub(super) async fn admission(&self, headers: &HeaderMap, gate: &Gate) -> Admission {
         if let Some(fault) = self.fault {
             return Admission::Refuse(Refusal::new(CloseCode::BAD_HANDSHAKE, fault));
         }
         let presented = match &self.presented {
-            Ok(Some(presented)) => presented,
-            Ok(None) => return Admission::Await(None),
+            Ok(presented) => presented.as_ref(),
             Err(error) => return Admission::Refuse((*error).into()),
         };
-        let ambient = presented.source.is_ambient();
-        let whose = self.whose(presented, headers, authenticator, allowed_origins).await;
+        let Some(whose) = gate.handshake(presented, headers).await else { return Admission::Await(None) };
+        let whose = whose.and_then(|token| self.admit(token));
+        let ambient = presented.is_none_or(|presented| presented.source.is_ambient());
         match whose {
             // What the client says itself beats what its browser adds.
             whose if ambient && self.resume => Admission::Await(Some(whose)),
-            Ok(identity) => Admission::Enter(identity),
+            Ok(admitted) => Admission::Enter(admitted),
             Err(refusal) => Admission::Refuse(refusal),
         }
     }
 
-    async fn whose(
-        &self,
-        presented: &Presented,
-        headers: &HeaderMap,
-        authenticator: &Authenticator,
-        allowed_origins: &[String],
-    ) -> Result<Identity, Refusal> {
-        // A browser adds cookies whatever page asks, so the page counts. Where a
-        // token is only a name, any page could make one up.
-        let open = authenticator.is_open();
-        if (presented.source.is_ambient() || open) && !origin_allowed(headers, allowed_origins, open) {
-            let reason = "pages of this origin may not connect; list it in allowed_origins";
-            return Err(Refusal::new(CloseCode::ORIGIN, reason));
-        }
-        self.identity(authenticator.user(&presented.token).await?)
-    }
-
-    /// The session's identity, when a token is for this user.
-    pub(super) fn identity(&self, token: auth::Identity) -> Result<Identity, Refusal> {
+    /// What a token lets in, if it may be used here.
+    pub(super) fn admit(&self, token: auth::Identity) -> Result<Admitted, Refusal> {
         let device = match (token.device, &self.device) {
             (Some(of_token), Some(named)) if of_token != *named => return Err(AuthError::OtherDevice.into()),
             (of_token, named) => of_token.or_else(|| named.clone()),
         };
-        Ok(Identity { user: token.user, device })
+        let identity = Identity { user: token.user, device };
+        Ok(Admitted { identity, expires_at: token.expires_at, issued_at_ms: token.issued_at_ms })
     }
 }
 
@@ -206,16 +199,18 @@ fn is_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::auth::{AuthOptions, Guards};
+    use super::super::auth::{AuthOptions, Authenticator, Guards};
     use super::*;
     use crate::metrics::Metrics;
     use serde_json::json;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-    fn authenticator(options: &AuthOptions) -> Authenticator {
+    fn gate(options: &AuthOptions) -> Gate {
         let metrics = Metrics::new("0", "memory");
-        Authenticator::new(options, &metrics, &tokio_util::task::TaskTracker::new()).expect("usable")
+        let authenticator = Authenticator::new(options, &metrics, &tokio_util::task::TaskTracker::new());
+        let store = std::sync::Arc::new(crate::store::memory::Store::new(crate::store::Limits::default()));
+        Gate::new(authenticator.expect("usable"), store, vec!["https://app.example".to_owned()])
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -225,13 +220,13 @@ mod tests {
             .collect()
     }
 
-    fn none() -> Authenticator {
-        authenticator(&AuthOptions::None)
+    fn none() -> Gate {
+        gate(&AuthOptions::None)
     }
 
-    fn guarded() -> Authenticator {
+    fn guarded() -> Gate {
         let secrets = vec![SECRET.to_owned()];
-        authenticator(&AuthOptions::Guarded(Box::new(Guards { secrets, ..Guards::default() })))
+        gate(&AuthOptions::Guarded(Box::new(Guards { secrets, ..Guards::default() })))
     }
 
     fn token(claims: serde_json::Value) -> String {
@@ -239,14 +234,9 @@ mod tests {
         jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("signed")
     }
 
-    async fn admission(
-        authenticator: &Authenticator,
-        pairs: &[(&'static str, &str)],
-        query: &str,
-    ) -> Admission {
+    async fn admission(gate: &Gate, pairs: &[(&'static str, &str)], query: &str) -> Admission {
         let headers = headers(pairs);
-        let allowed = ["https://app.example".to_owned()];
-        Wish::read(&headers, query).admission(&headers, authenticator, &allowed).await
+        Wish::read(&headers, query).admission(&headers, gate).await
     }
 
     fn refused_with(admission: &Admission) -> Option<CloseCode> {
@@ -259,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn a_cookie_names_the_user_and_the_query_the_device() {
         let admission = admission(&none(), &[("cookie", "a=b; token=user1")], "device=phone").await;
-        let Admission::Enter(identity) = admission else { panic!("{admission:?}") };
+        let Admission::Enter(Admitted { identity, .. }) = admission else { panic!("{admission:?}") };
         assert_eq!(identity.user.as_str(), "user:user1");
         assert_eq!(identity.device.map(|device| device.to_string()).as_deref(), Some("phone"));
     }
@@ -268,9 +258,10 @@ mod tests {
     async fn a_token_may_be_for_one_device_only() {
         let token = token(json!({"sub": "ann", "device": "phone"}));
         for (query, expected) in [("", Some("phone")), ("device=phone", Some("phone")), ("device=tv", None)] {
-            let admission = admission(&guarded(), &[("authorization", &format!("Bearer {token}"))], query).await;
+            let admission =
+                admission(&guarded(), &[("authorization", &format!("Bearer {token}"))], query).await;
             let device = match &admission {
-                Admission::Enter(identity) => identity.device.as_ref().map(Device::as_str),
+                Admission::Enter(admitted) => admitted.identity.device.as_ref().map(Device::as_str),
                 _ => None,
             };
             assert_eq!(device, expected, "{query}: {admission:?}");
@@ -292,7 +283,7 @@ mod tests {
         }
         let said = [("cookie", "token=user1"), ("authorization", "Bearer user2"), envelope];
         let admission = admission(&none(), &said, "resume=1").await;
-        assert!(matches!(&admission, Admission::Enter(one) if one.user.as_str() == "user:user2"));
+        assert!(matches!(&admission, Admission::Enter(one) if one.identity.user.as_str() == "user:user2"));
     }
 
     #[tokio::test]
@@ -303,7 +294,11 @@ mod tests {
         let alike = ["https://push.example.evil", "https://app.example:8443", "http://app.example", "null"];
         for origin in alike {
             let page = [("cookie", &*cookie), ("host", "push.example"), ("origin", origin)];
-            assert_eq!(refused_with(&admission(&guarded(), &page, "").await), Some(CloseCode::ORIGIN), "{origin}");
+            assert_eq!(
+                refused_with(&admission(&guarded(), &page, "").await),
+                Some(CloseCode::ORIGIN),
+                "{origin}"
+            );
         }
         for origin in ["https://app.example", "https://push.example"] {
             let own = [("cookie", &*cookie), ("host", "push.example"), ("origin", origin)];
@@ -323,6 +318,32 @@ mod tests {
         for origin in ["http://localhost:3000", "https://app.example"] {
             let page = [("host", "127.0.0.1:8080"), ("origin", origin)];
             assert_eq!(refused_with(&admission(&none(), &page, "token=ann").await), None, "{origin}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ticket_lets_in_once_whom_it_was_made_for() {
+        let gate = guarded();
+        let identity = auth::Identity {
+            user: crate::protocol::Channel::user("ann").expect("valid"),
+            topics: crate::protocol::Grant::topics(["orders.*"]).expect("valid"),
+            device: Some("tv".parse().expect("valid")),
+            expires_at: Some(4_000_000_000),
+            issued_at_ms: Some(7),
+        };
+        let ticket = gate.issue(&identity, 10_000).await.expect("kept");
+        let expected = Wish::read(&HeaderMap::new(), "").admit(identity).expect("admitted");
+        let query = format!("ticket={ticket}");
+        let foreign = [("host", "push.example"), ("origin", "https://evil.example")];
+        assert_eq!(
+            admission(&gate, &foreign, &query).await,
+            Admission::Enter(expected),
+            "no browser adds it"
+        );
+        for query in [&*query, "ticket=x", "ticket=", &format!("ticket={}", "A".repeat(43))] {
+            let admission = admission(&gate, &[], query).await;
+            let refused = refused_with(&admission) == Some(CloseCode::TOKEN);
+            assert!(refused || query == "ticket=", "{query}: {admission:?}");
         }
     }
 

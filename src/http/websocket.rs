@@ -18,13 +18,13 @@ use warp::reply::Response;
 
 use crate::delivery::{OpenError, Opening};
 use crate::protocol::close::CloseCode;
-use crate::protocol::frame::HelloLimits;
+use crate::protocol::frame::{Dialect, HelloLimits};
 use crate::protocol::{SessionId, ws};
 use crate::session::{Events, Session};
 use crate::store::Start;
 
 use super::entering::Entering;
-use super::handshake::{Admission, Refusal, Wish};
+use super::handshake::{Admission, Admitted, Refusal, Wish};
 use super::visitor::{Visitor, visits};
 use super::{App, ClientAddress, Options, Problem};
 
@@ -39,7 +39,8 @@ impl App {
         let key = handshake_key(headers).inspect_err(|_| self.refused("handshake"))?;
         let upgrade = upgrade.ok_or_else(not_an_upgrade)?;
         self.admit_handshake()?;
-        let wish = Wish::read(headers, query);
+        let mut wish = Wish::read(headers, query);
+        wish.hooked = self.inner.gate.authenticator.hook_headers(headers);
         // Taken before the upgrade, or a wave of them would pass together.
         let visitor = Visitor { client, place: self.inner.places.clone().try_acquire_owned().ok() };
         let response = switching(&ws::accept_key(key), wish.subprotocol.clone());
@@ -83,9 +84,12 @@ impl App {
     async fn admission(&self, headers: &HeaderMap, wish: &Wish, has_place: bool) -> Admission {
         let Self { inner } = self;
         let admission = if has_place {
-            let checked = wish.admission(headers, &inner.authenticator, &inner.options.allowed_origins);
+            let checked = wish.admission(headers, &inner.gate);
             tokio::time::timeout(inner.options.handshake_timeout, checked).await.unwrap_or_else(|_| {
-                Admission::Refuse(Refusal::new(CloseCode::OVERLOADED, "your token could not be checked in time"))
+                Admission::Refuse(Refusal::new(
+                    CloseCode::OVERLOADED,
+                    "your token could not be checked in time",
+                ))
             })
         } else {
             let reason = "this node has all the connections it takes; try again";
@@ -110,9 +114,11 @@ impl App {
         let dialect = wish.dialect;
         shrink_buffers(&stream, &inner.options);
         let entering = match &admission {
-            Admission::Enter(_) if !wish.resume => None,
+            Admission::Enter(_) if dialect == Dialect::Plain => None,
+            Admission::Enter(_) if !wish.resume => Some(Entering::attached(self)),
+            Admission::Enter(admitted) => Some(Entering::new(self, wish.clone(), Some(Ok(admitted.clone())))),
             Admission::Await(ambient) => Some(Entering::new(self, wish.clone(), ambient.clone())),
-            _ => Some(Entering::new(self, wish.clone(), None)),
+            Admission::Refuse(_) => Some(Entering::attached(self)),
         };
         let events: Arc<dyn Events> = match &entering {
             Some(entering) => Arc::new(entering.clone()),
@@ -129,15 +135,16 @@ impl App {
         inner.metrics.connects.with(dialect.label()).increment(1);
         inner.wheel.add(&session);
         let run = session.clone().run(leftover);
-        if let Admission::Enter(identity) = &admission {
-            session.identify(identity.clone());
+        if let Admission::Enter(admitted) = &admission {
+            session.identify(admitted.identity.clone());
         }
         visitor.came(&session);
-        inner.tasks.spawn(visits(visitor, session.clone(), run));
+        inner.tasks.spawn(visits(self.clone(), visitor, session.clone(), run));
         match (admission, entering) {
             (Admission::Refuse(Refusal { code, reason }), _) => session.close(code, &reason),
+            (Admission::Enter(admitted), _) if !wish.resume => self.open(&session, admitted, wish.start),
             (_, Some(entering)) => self.await_entry(session, entering),
-            (_, None) => self.open(session, wish.start),
+            (_, None) => {}
         }
     }
 
@@ -154,13 +161,19 @@ impl App {
         });
     }
 
-    /// Attaches an identified session to its user's channel.
-    pub(super) fn open(&self, session: Arc<Session>, start: Option<Start>) {
-        let Some(identity) = session.identity() else { return };
+    /// Attaches a session to its user's channel, for as long as what let it in
+    /// lasts.
+    pub(super) fn open(&self, session: &Arc<Session>, admitted: Admitted, start: Option<Start>) {
+        let Admitted { identity, expires_at, issued_at_ms } = admitted;
         let start = start.unwrap_or_else(|| Start::Cursor(identity.device.clone()));
+        let user = identity.user.clone();
+        session.identify(identity);
+        self.inner.expiries.set(session, expires_at);
         let options = &self.inner.session_options;
         let opening = Opening {
-            subscriptions: vec![(identity.user.clone(), start)],
+            subscriptions: vec![(user, start)],
+            // A token that does not say when it was made is as old as any.
+            issued_at_ms: (!self.inner.gate.authenticator.is_open()).then(|| issued_at_ms.unwrap_or(0)),
             heartbeat: options.heartbeat_interval,
             limits: HelloLimits {
                 frame_bytes_max: options.frame_bytes_max,
@@ -169,14 +182,34 @@ impl App {
             },
             session: session.clone(),
         };
-        let app = self.clone();
+        let (app, session) = (self.clone(), session.clone());
         self.inner.tasks.spawn(async move {
-            if let Err(error @ OpenError::Store(_)) = app.inner.delivery.open(opening).await {
-                app.refused("store");
-                tracing::warn!(session = %session.id(), %error, "a session was turned away");
-                session.close(CloseCode::STORE_AWAY, "the store is away; reconnect in a moment");
+            if let Err(error) = app.inner.delivery.open(opening).await {
+                app.turn_away(&session, &error);
             }
         });
+    }
+
+    pub(super) fn turn_away(&self, session: &Arc<Session>, error: &OpenError) {
+        let (label, code, reason) = match error {
+            OpenError::Closed => return,
+            OpenError::Store(error) => {
+                tracing::warn!(session = %session.id(), %error, "a session was turned away");
+                ("store", CloseCode::STORE_AWAY, "the store is away; reconnect in a moment")
+            }
+            OpenError::LoggedOut => (
+                "token",
+                CloseCode::TOKEN,
+                "the user was logged out after this token was issued: log in for a new one",
+            ),
+            OpenError::TooMany => {
+                let reason =
+                    "this user has all the sessions that one may have (sessions_per_user_max): close another";
+                ("user", CloseCode::USER_LIMIT, reason)
+            }
+        };
+        self.refused(label);
+        session.close(code, reason);
     }
 }
 

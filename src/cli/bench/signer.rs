@@ -57,7 +57,8 @@ async fn a_node_with_the_same_secret_takes_the_token() {
     let signer = Signer::new(Some(file.path())).unwrap_or_else(|_| panic!("the file is there"));
     let options =
         AuthOptions::Guarded(Box::new(Guards { secrets: vec![secret.to_owned()], ..Guards::default() }));
-    let (metrics, tasks) = (crate::metrics::Metrics::new("0", "memory"), tokio_util::task::TaskTracker::new());
+    let (metrics, tasks) =
+        (crate::metrics::Metrics::new("0", "memory"), tokio_util::task::TaskTracker::new());
     let authenticator = Authenticator::new(&options, &metrics, &tasks).expect("usable");
     let identity = authenticator.user(&signer.token("alice")).await.expect("a valid token");
     assert_eq!(identity.user.user_name(), Some("alice"));

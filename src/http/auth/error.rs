@@ -24,7 +24,9 @@ pub enum AuthError {
     #[error("the token is not a JWT: send the one your backend signed, unchanged")]
     Malformed,
     /// It is signed in another way than any key is pinned to.
-    #[error("no key here is for the token's 'alg', or its header is critical: sign with RS256, ES256, … as configured")]
+    #[error(
+        "no key here is for the token's 'alg', or its header is critical: sign with RS256, ES256, … as configured"
+    )]
     Algorithm,
     /// No key has the name that its header gives.
     #[error("no key here has the token's 'kid': publish it at jwks_url, or sign with a current key")]
@@ -42,7 +44,9 @@ pub enum AuthError {
     #[error("the token's 'exp', 'nbf' and 'iat' must be numbers: seconds since 1970")]
     Times,
     /// It names nobody.
-    #[error("the token's user claim ('sub' unless configured) must be a text of 1 to 200 bytes without spaces")]
+    #[error(
+        "the token's user claim ('sub' unless configured) must be a text of 1 to 200 bytes without spaces"
+    )]
     Subject,
     /// Its topics are no list of patterns.
     #[error(
@@ -67,11 +71,33 @@ pub enum AuthError {
     /// What would tell cannot be asked now.
     #[error("tokens cannot be checked now, since their keys cannot be fetched; try again in a moment")]
     KeysAway,
+    /// The application said no.
+    #[error("the application does not know this session (auth_hook_url answered so): log in and reconnect")]
+    HookRefused,
+    /// The application did not say anything.
+    #[error("the application could not be asked whose session this is; try again in a moment")]
+    HookAway,
+    /// The ticket is none, or was one.
+    #[error("the ticket is unknown, used, or older than its time: get a new one from POST /v1/tickets")]
+    Ticket,
+    /// The store could not be asked.
+    #[error("the store is away, so this cannot be checked; try again in a moment")]
+    StoreAway,
+    /// A session's fresh token is somebody else's.
+    #[error("the fresh token is of another user or device than the session: reconnect instead")]
+    OtherUser,
     /// The sender presented no key.
     #[error("no API key: send it as 'Authorization: Bearer KEY'")]
     NoKey,
+    /// A service's token has no scope of ours.
+    #[error(
+        "the token's 'scope' holds none of postrider:push, postrider:push=PATTERN, postrider:read, postrider:admin"
+    )]
+    NoScope,
     /// The sender presented another key.
-    #[error("the API key is not one of this server's: look at api_keys, or make one with 'postrider key new'")]
+    #[error(
+        "the API key is not one of this server's: look at api_keys, or make one with 'postrider key new'"
+    )]
     WrongKey,
 }
 
@@ -85,6 +111,6 @@ impl AuthError {
     /// Whether the same token may be taken later.
     #[must_use]
     pub fn is_passing(self) -> bool {
-        matches!(self, Self::KeysAway)
+        matches!(self, Self::KeysAway | Self::HookAway | Self::StoreAway)
     }
 }

@@ -100,7 +100,11 @@ impl Jwks {
             return;
         }
         let fetched = self.resource.get(&HeaderMap::new()).await.and_then(|(status, body)| {
-            if status == StatusCode::OK { keys::from_set(&body) } else { Err(format!("it answered {status}")) }
+            if status == StatusCode::OK {
+                keys::from_set(&body)
+            } else {
+                Err(format!("it answered {status}"))
+            }
         });
         *asked_at = Some(Instant::now());
         match fetched {

@@ -59,6 +59,11 @@ impl Verifier {
         Ok(Self { fixed, published: published.transpose()?, rules, user_claim: guards.user_claim.clone() })
     }
 
+    /// Whether any token could be checked.
+    pub(super) fn has_keys(&self) -> bool {
+        !self.fixed.is_empty() || self.published.is_some()
+    }
+
     /// A token's claims, once it is known to be valid. Fetches published keys
     /// when the token's is not among those known.
     pub(super) async fn claims(&self, token: &str) -> Result<Claims, AuthError> {
@@ -86,9 +91,7 @@ impl Verifier {
 
     /// What the keys make of a token: the first that verifies it decides.
     fn check(&self, token: &str, header: &Header, keys: &[Key]) -> Result<Claims, AuthError> {
-        let named = |key: &&Key| {
-            key.kid.is_none() || header.kid.is_none() || key.kid == header.kid
-        };
+        let named = |key: &&Key| key.kid.is_none() || header.kid.is_none() || key.kid == header.kid;
         let mut refused = match (keys.iter().any(|key| named(&key)), keys.is_empty()) {
             (false, false) => AuthError::UnknownKey,
             _ => AuthError::Algorithm,
@@ -116,7 +119,9 @@ impl Verifier {
         let user = user.and_then(|name| Channel::user(name).ok()).ok_or(AuthError::Subject)?;
         let device = match claims.get("device") {
             None | Some(Value::Null) => None,
-            Some(device) => Some(device.as_str().and_then(|text| text.parse().ok()).ok_or(AuthError::Device)?),
+            Some(device) => {
+                Some(device.as_str().and_then(|text| text.parse().ok()).ok_or(AuthError::Device)?)
+            }
         };
         let time = |name| match claims.get(name) {
             None | Some(Value::Null) => Ok(None),

@@ -41,7 +41,11 @@ pub(super) fn from_set(text: &[u8]) -> Result<Vec<Key>, String> {
     let set: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let listed = set.get("keys").and_then(Value::as_array).ok_or("it has no list \"keys\"")?;
     let keys: Vec<Key> = listed.iter().filter_map(from_jwk).take(KEYS_MAX).collect();
-    if keys.is_empty() { Err("it has no key for RS, PS, ES or EdDSA signatures".to_owned()) } else { Ok(keys) }
+    if keys.is_empty() {
+        Err("it has no key for RS, PS, ES or EdDSA signatures".to_owned())
+    } else {
+        Ok(keys)
+    }
 }
 
 fn from_jwk(value: &Value) -> Option<Key> {

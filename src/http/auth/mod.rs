@@ -7,27 +7,33 @@
 //! routes and the store.
 
 mod error;
+mod hook;
 mod jwks;
 mod jwt;
 mod keys;
 mod options;
 mod pem;
+mod senders;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use hyper::HeaderMap;
+use hyper::header::COOKIE;
 use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::protocol::{Channel, Device, Grant};
 
 pub use error::AuthError;
+pub use hook::HookOptions;
 pub use options::{AuthOptions, Guards, JWT_ALGORITHMS, JwtAlgorithm, check_public_keys};
+pub use senders::{API_KEYS_MAX, ApiKey, Need, Scopes, Sender};
 
+use hook::Hook;
 use jwt::Verifier;
+use senders::ApiKeys;
 
 /// The longest token that is looked at.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -47,19 +53,6 @@ pub struct Identity {
     pub issued_at_ms: Option<u64>,
 }
 
-/// A sender's name for telling idempotency keys apart: short, no secret, the
-/// same on every node.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SenderId(String);
-
-impl SenderId {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// Checks tokens and keys.
 pub struct Authenticator(Mode);
 
@@ -70,7 +63,11 @@ enum Mode {
 
 struct Guarded {
     tokens: Verifier,
-    api_key: Option<([u8; 32], SenderId)>,
+    /// Asked about what is no token that can be checked here.
+    hook: Option<Hook>,
+    keys: ApiKeys,
+    /// Whether services may show tokens instead of keys.
+    service_tokens: bool,
 }
 
 impl fmt::Debug for Authenticator {
@@ -89,13 +86,10 @@ impl Authenticator {
     /// What cannot be used.
     pub fn new(options: &AuthOptions, metrics: &Metrics, tasks: &TaskTracker) -> Result<Self, String> {
         let AuthOptions::Guarded(guards) = options else { return Ok(Self(Mode::None)) };
-        let api_key = guards.api_key.as_deref().map(|key| {
-            let key = hash(key);
-            let sender = format!("key-{:02x}{:02x}{:02x}{:02x}", key[0], key[1], key[2], key[3]);
-            (key, SenderId(sender))
-        });
         let tokens = Verifier::new(guards, metrics, tasks)?;
-        Ok(Self(Mode::Guarded(Box::new(Guarded { tokens, api_key }))))
+        let hook = guards.hook.as_ref().map(|options| Hook::new(options, metrics)).transpose()?;
+        let (keys, service_tokens) = (ApiKeys::new(&guards.api_keys), guards.service_tokens);
+        Ok(Self(Mode::Guarded(Box::new(Guarded { tokens, hook, keys, service_tokens }))))
     }
 
     /// Whether anyone may connect and send.
@@ -104,11 +98,42 @@ impl Authenticator {
         matches!(self.0, Mode::None)
     }
 
+    /// What of a handshake's headers the hook may be told, if there is a hook and
+    /// anything to ask it about.
+    #[must_use]
+    pub fn hook_headers(&self, headers: &HeaderMap) -> Option<HeaderMap> {
+        let Mode::Guarded(guarded) = &self.0 else { return None };
+        let hook = guarded.hook.as_ref()?;
+        Some(hook.allowed(headers)).filter(|allowed| hook.knows(allowed))
+    }
+
+    /// Whose session it is, by what a browser added to a handshake.
+    ///
+    /// # Errors
+    /// When the application does not say.
+    pub async fn session(&self, hooked: &HeaderMap) -> Result<Identity, AuthError> {
+        match &self.0 {
+            Mode::Guarded(guarded) => match &guarded.hook {
+                Some(hook) => hook.ask(hooked, None).await,
+                None => Err(AuthError::NoToken),
+            },
+            Mode::None => Err(AuthError::NoToken),
+        }
+    }
+
     /// Whose token this is.
     ///
     /// # Errors
     /// What is wrong with it.
     pub async fn user(&self, token: &str) -> Result<Identity, AuthError> {
+        self.user_of(token, None).await
+    }
+
+    /// Whose token this is; a hook that has to be asked is told of the handshake.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn user_of(&self, token: &str, hooked: Option<&HeaderMap>) -> Result<Identity, AuthError> {
         if token.is_empty() {
             return Err(AuthError::NoToken);
         }
@@ -116,7 +141,7 @@ impl Authenticator {
             return Err(AuthError::TooLong);
         }
         match &self.0 {
-            Mode::Guarded(guarded) => guarded.tokens.identity(token).await,
+            Mode::Guarded(guarded) => guarded.user(token, hooked).await,
             Mode::None => {
                 let user = Channel::user(token).map_err(|_| AuthError::NotAName)?;
                 let topics = Grant::everything();
@@ -128,23 +153,37 @@ impl Authenticator {
     /// Who sends, by the `Authorization` header.
     ///
     /// # Errors
-    /// When a key is needed and this is not it.
-    pub fn sender(&self, authorization: Option<&str>) -> Result<SenderId, AuthError> {
-        let Mode::Guarded(guarded) = &self.0 else {
-            return Ok(SenderId("anyone".to_owned()));
-        };
+    /// When a key is needed and this is not one.
+    pub async fn sender(&self, authorization: Option<&str>) -> Result<Sender, AuthError> {
+        let Mode::Guarded(guarded) = &self.0 else { return Ok(Sender::anyone()) };
         let given = authorization.and_then(bearer).ok_or(AuthError::NoKey)?;
         if given.len() > TOKEN_BYTES_MAX {
             return Err(AuthError::WrongKey);
         }
-        // Hashes have one length, so that not even the key's length takes its time.
-        let (key, sender) = guarded.api_key.as_ref().ok_or(AuthError::WrongKey)?;
-        if bool::from(hash(given).ct_eq(key)) { Ok(sender.clone()) } else { Err(AuthError::WrongKey) }
+        if let Some(sender) = guarded.keys.find(given) {
+            return Ok(sender.clone());
+        }
+        if !guarded.service_tokens || given.split('.').count() != 3 {
+            return Err(AuthError::WrongKey);
+        }
+        Sender::service(&guarded.tokens.claims(given).await?).ok_or(AuthError::NoScope)
     }
 }
 
-fn hash(key: &str) -> [u8; 32] {
-    Sha256::new().chain_update(b"postrider api key\0").chain_update(key).finalize().into()
+impl Guarded {
+    async fn user(&self, token: &str, hooked: Option<&HeaderMap>) -> Result<Identity, AuthError> {
+        let is_jwt = token.split('.').count() == 3;
+        match &self.hook {
+            Some(hook) if !is_jwt || !self.tokens.has_keys() => {
+                let mut headers = hooked.cloned().unwrap_or_default();
+                // Who says a token is not asked for a cookie, nor is the page's
+                // origin looked at: an application must not go by that cookie.
+                headers.remove(COOKIE);
+                hook.ask(&headers, Some(token)).await
+            }
+            _ => self.tokens.identity(token).await,
+        }
+    }
 }
 
 /// What follows `Bearer`, if that is the scheme.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 use url::Url;
 
-use super::pem;
+use super::{ApiKey, HookOptions, pem};
 
 /// How users and senders are told apart.
 #[derive(Clone)]
@@ -39,8 +39,12 @@ pub struct Guards {
     pub leeway: Duration,
     /// The claim that names the user.
     pub user_claim: String,
+    /// Who is asked about what is no token that can be checked here.
+    pub hook: Option<HookOptions>,
     /// What senders present.
-    pub api_key: Option<String>,
+    pub api_keys: Vec<ApiKey>,
+    /// Whether services may show tokens with scopes instead of keys.
+    pub service_tokens: bool,
 }
 
 impl Default for Guards {
@@ -55,7 +59,9 @@ impl Default for Guards {
             issuers: Vec::new(),
             leeway: Duration::from_secs(30),
             user_claim: "sub".to_owned(),
-            api_key: None,
+            hook: None,
+            api_keys: Vec::new(),
+            service_tokens: false,
         }
     }
 }
@@ -76,7 +82,8 @@ pub struct JwtAlgorithm(pub(super) Algorithm);
 
 /// The names of all algorithms that tokens may be signed with.
 pub const JWT_ALGORITHMS: &[&str] = &[
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",
+    "EdDSA",
 ];
 
 impl FromStr for JwtAlgorithm {

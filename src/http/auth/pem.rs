@@ -2,7 +2,7 @@
 
 use jsonwebtoken::{Algorithm, DecodingKey};
 
-use super::keys::{Key, KEYS_MAX, curve_algorithm};
+use super::keys::{KEYS_MAX, Key, curve_algorithm};
 
 const BEGIN: &str = "-----BEGIN ";
 
@@ -37,7 +37,8 @@ fn key(block: &str, wanted: Option<Algorithm>) -> Result<Key, String> {
         return Err("must hold public keys (RSA, P-256, P-384 or Ed25519) in PEM".to_owned());
     };
     // A choice for secrets says nothing of public keys.
-    let wanted = wanted.filter(|wanted| !matches!(wanted, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512));
+    let wanted =
+        wanted.filter(|wanted| !matches!(wanted, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512));
     let algorithm = match wanted {
         None => fitting[0],
         Some(wanted) if fitting.contains(&wanted) => wanted,

@@ -1,14 +1,52 @@
 use super::*;
+use crate::protocol::PATTERNS_MAX;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
+use futures_util::FutureExt as _;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const API_KEY: &str = "a-key-of-sixteen";
 
-fn jwt() -> Authenticator {
-    Authenticator::new(&AuthOptions::Jwt { secret: SECRET.into(), api_key: API_KEY.into() })
+const LEEWAY_SECONDS: u64 = 30;
+
+fn guarded(guards: Guards) -> Authenticator {
+    let (metrics, tasks) = (Metrics::new("0", "memory"), TaskTracker::new());
+    Authenticator::new(&AuthOptions::Guarded(Box::new(guards)), &metrics, &tasks).expect("usable")
+}
+
+fn secret_guards() -> Guards {
+    Guards {
+        secrets: vec![SECRET.into()],
+        api_keys: vec![ApiKey::known("default", API_KEY)],
+        ..Guards::default()
+    }
+}
+
+/// Where nothing has to be waited for.
+#[derive(Debug)]
+struct AtOnce(Authenticator);
+
+impl AtOnce {
+    fn user(&self, token: &str) -> Result<Identity, AuthError> {
+        self.0.user(token).now_or_never().expect("it waits for nothing")
+    }
+
+    fn sender(&self, authorization: Option<&str>) -> Result<Sender, AuthError> {
+        self.0.sender(authorization).now_or_never().expect("it waits for nothing")
+    }
+}
+
+fn jwt() -> AtOnce {
+    AtOnce(guarded(secret_guards()))
+}
+
+fn open() -> AtOnce {
+    let (metrics, tasks) = (Metrics::new("0", "memory"), TaskTracker::new());
+    AtOnce(Authenticator::new(&AuthOptions::None, &metrics, &tasks).expect("usable"))
 }
 
 fn signed(header: &Header, claims: &Value) -> String {
@@ -26,15 +64,23 @@ fn part(json: &Value) -> String {
 #[test]
 fn a_signed_token_stands_for_its_subject() {
     let exp = get_current_timestamp() + 60;
-    let identity = jwt().user(&token(&json!({"sub": "alice", "exp": exp, "aud": "other"}))).expect("valid");
-    assert_eq!(identity, Identity { user: Channel::user("alice").expect("valid"), expires_at: Some(exp) });
+    let claims = json!({"sub": "alice", "exp": exp, "iat": 1_700_000_000.5, "aud": "other", "device": "tv"});
+    let identity = jwt().user(&token(&claims)).expect("valid");
+    let expected = Identity {
+        user: Channel::user("alice").expect("valid"),
+        topics: Grant::default(),
+        device: Some("tv".parse().expect("valid")),
+        expires_at: Some(exp),
+        issued_at_ms: Some(1_700_000_000_500),
+    };
+    assert_eq!(identity, expected);
     let endless = jwt().user(&token(&json!({"sub": "alice"}))).expect("valid");
     assert_eq!(endless.expires_at, None);
 }
 
 #[test]
 fn without_authentication_the_token_is_the_user() {
-    let none = Authenticator::new(&AuthOptions::None);
+    let none = open();
     assert_eq!(none.user("user1").expect("a name").user.as_str(), "user:user1");
     assert_eq!(none.user("a b"), Err(AuthError::NotAName));
     assert_eq!(none.user(""), Err(AuthError::NoToken));
@@ -61,6 +107,24 @@ fn the_subject_must_be_a_name() {
         assert_eq!(jwt().user(&token(&json!({"sub": sub}))), Err(AuthError::Subject), "{sub}");
     }
     assert_eq!(jwt().user(&token(&json!({}))), Err(AuthError::Subject));
+}
+
+#[test]
+fn topics_are_what_the_claim_grants_and_a_wrong_claim_is_no_silent_nothing() {
+    let of = |topics: Value| {
+        jwt().user(&token(&json!({"sub": "a", "topics": topics}))).map(|identity| identity.topics)
+    };
+    let topic = |name| Channel::topic(name).expect("valid");
+    let granted = of(json!(["orders.*", "news"])).expect("valid");
+    assert!(granted.allows(&topic("orders.42")) && granted.allows(&topic("news")));
+    assert!(!granted.allows(&topic("other")) && !granted.allows(&Channel::user("a").expect("valid")));
+    assert_eq!(of(json!([])), Ok(Grant::default()));
+    assert_eq!(of(json!(null)), Ok(Grant::default()));
+    let many: Vec<_> = (0..=PATTERNS_MAX).map(|n| format!("t{n}")).collect();
+    for bad in [json!("orders.*"), json!([7]), json!(["orders.4*"]), json!([""]), json!({}), json!(many)] {
+        assert_eq!(of(bad.clone()), Err(AuthError::Topics), "{bad}");
+    }
+    assert!(open().user("a").expect("a name").topics.allows(&topic("anything")));
 }
 
 #[test]
@@ -121,36 +185,337 @@ fn senders_need_the_key() {
         assert_eq!(jwt().sender(Some(&format!("Bearer {key}"))), Err(AuthError::WrongKey), "{key}");
     }
     let sender = jwt().sender(Some(&format!("bearer {API_KEY}"))).expect("the key");
-    assert!(!sender.as_str().contains(API_KEY) && sender.as_str().len() < 20);
-    let none = Authenticator::new(&AuthOptions::None);
-    assert_eq!(none.sender(None).expect("anyone").as_str(), "anyone");
+    assert_eq!(sender.name(), "default");
+    let none = open();
+    assert_eq!(none.sender(None).expect("anyone").name(), "anyone");
 }
 
 #[test]
 fn every_refusal_fits_a_close_reason() {
     use AuthError::*;
-    for error in [
+    let refusals = [
         NoToken,
         TooLong,
         NotAName,
         Malformed,
         Algorithm,
+        UnknownKey,
         Signature,
         Expired,
         NotYet,
         Times,
         Subject,
+        Topics,
+        Device,
+        OtherDevice,
+        Audience,
+        Issuer,
         Subprotocol,
+        KeysAway,
         NoKey,
+        NoScope,
         WrongKey,
-    ] {
+    ];
+    for error in refusals {
         assert!(error.to_string().len() <= 123, "{error}");
     }
 }
 
 #[test]
 fn secrets_are_not_in_debug_texts() {
-    let options = AuthOptions::Jwt { secret: SECRET.into(), api_key: API_KEY.into() };
+    let options = AuthOptions::Guarded(Box::new(secret_guards()));
     let text = format!("{options:?} {:?}", jwt());
     assert!(!text.contains(SECRET) && !text.contains(API_KEY), "{text}");
+}
+
+#[test]
+fn audience_and_issuer_are_looked_at_once_they_are_set() {
+    let guards = Guards {
+        audiences: vec!["postrider".into(), "push".into()],
+        issuers: vec!["https://issuer".into()],
+        ..secret_guards()
+    };
+    let authenticator = AtOnce(guarded(guards));
+    let of = |claims: Value| authenticator.user(&token(&claims)).map(drop);
+    let good = "https://issuer";
+    assert_eq!(of(json!({"sub": "a", "aud": "push", "iss": good})), Ok(()));
+    assert_eq!(of(json!({"sub": "a", "aud": ["x", "postrider"], "iss": good})), Ok(()));
+    assert_eq!(of(json!({"sub": "a", "aud": ["x"], "iss": good})), Err(AuthError::Audience));
+    assert_eq!(of(json!({"sub": "a", "iss": good})), Err(AuthError::Audience));
+    assert_eq!(of(json!({"sub": "a", "aud": "push", "iss": "https://issuer/"})), Err(AuthError::Issuer));
+    assert_eq!(of(json!({"sub": "a", "aud": "push"})), Err(AuthError::Issuer));
+}
+
+#[test]
+fn another_claim_may_name_the_user() {
+    let authenticator = AtOnce(guarded(Guards { user_claim: "uid".into(), ..secret_guards() }));
+    let identity = authenticator.user(&token(&json!({"sub": "google|7", "uid": "ann"}))).expect("valid");
+    assert_eq!(identity.user.as_str(), "user:ann");
+    assert_eq!(authenticator.user(&token(&json!({"sub": "ann"}))), Err(AuthError::Subject));
+}
+
+#[test]
+fn a_leeway_of_its_own_counts() {
+    let strict = AtOnce(guarded(Guards { leeway: Duration::ZERO, ..secret_guards() }));
+    let now = get_current_timestamp();
+    assert_eq!(strict.user(&token(&json!({"sub": "a", "exp": now - 1}))), Err(AuthError::Expired));
+    assert!(strict.user(&token(&json!({"sub": "a", "exp": now + 60}))).is_ok());
+}
+
+#[test]
+fn the_secret_of_before_is_accepted_as_well() {
+    let guards = Guards {
+        secrets: vec!["a new secret of thirty-two bytes.".into(), SECRET.into()],
+        ..Guards::default()
+    };
+    assert!(AtOnce(guarded(guards)).user(&token(&json!({"sub": "a"}))).is_ok());
+}
+
+const PAIRS: [(&str, &str, Algorithm); 4] = [
+    (
+        include_str!("../../../tests/keys/rsa.pem"),
+        include_str!("../../../tests/keys/rsa.pub.pem"),
+        Algorithm::RS256,
+    ),
+    (
+        include_str!("../../../tests/keys/p256.pem"),
+        include_str!("../../../tests/keys/p256.pub.pem"),
+        Algorithm::ES256,
+    ),
+    (
+        include_str!("../../../tests/keys/p384.pem"),
+        include_str!("../../../tests/keys/p384.pub.pem"),
+        Algorithm::ES384,
+    ),
+    (
+        include_str!("../../../tests/keys/ed25519.pem"),
+        include_str!("../../../tests/keys/ed25519.pub.pem"),
+        Algorithm::EdDSA,
+    ),
+];
+
+fn private(pem: &str) -> EncodingKey {
+    let pem = pem.as_bytes();
+    let rsa = EncodingKey::from_rsa_pem(pem);
+    rsa.or_else(|_| EncodingKey::from_ec_pem(pem)).or_else(|_| EncodingKey::from_ed_pem(pem)).expect("a key")
+}
+
+fn signed_by(pem: &str, algorithm: Algorithm, kid: Option<&str>) -> String {
+    let header = Header { kid: kid.map(str::to_owned), ..Header::new(algorithm) };
+    encode(&header, &json!({"sub": "ann"}), &private(pem)).expect("signed")
+}
+
+#[test]
+fn each_kind_of_public_key_verifies_its_own_signatures_only() {
+    for (private, public, algorithm) in PAIRS {
+        let authenticator =
+            AtOnce(guarded(Guards { public_keys: Some(public.to_owned()), ..Guards::default() }));
+        for (other, _, its) in PAIRS {
+            let expected = if other == private { Ok(()) } else { Err(AuthError::Algorithm) };
+            assert_eq!(
+                authenticator.user(&signed_by(other, its, None)).map(drop),
+                expected,
+                "{algorithm:?} {its:?}"
+            );
+        }
+        // The public key taken for a secret: whoever has read it could sign.
+        let forged = encode(
+            &Header::new(Algorithm::HS256),
+            &json!({"sub": "ann"}),
+            &EncodingKey::from_secret(public.as_bytes()),
+        );
+        assert_eq!(authenticator.user(&forged.expect("signed")), Err(AuthError::Algorithm));
+    }
+    let (rsa, public, _) = PAIRS[0];
+    let wanted = Guards {
+        public_keys: Some(public.to_owned()),
+        algorithm: Some("PS512".parse().expect("an algorithm")),
+        ..Guards::default()
+    };
+    let authenticator = AtOnce(guarded(wanted));
+    assert!(authenticator.user(&signed_by(rsa, Algorithm::PS512, None)).is_ok());
+    assert_eq!(authenticator.user(&signed_by(rsa, Algorithm::RS256, None)), Err(AuthError::Algorithm));
+}
+
+#[test]
+fn a_file_may_hold_several_public_keys_and_no_private_one() {
+    let all: String = PAIRS.iter().map(|(_, public, _)| *public).collect();
+    let authenticator = AtOnce(guarded(Guards { public_keys: Some(all.clone()), ..Guards::default() }));
+    for (private, _, algorithm) in PAIRS {
+        assert!(authenticator.user(&signed_by(private, algorithm, None)).is_ok(), "{algorithm:?}");
+    }
+    let es256 = "ES256".parse().ok();
+    for (text, algorithm) in [
+        (String::new(), None),
+        ("no PEM".to_owned(), None),
+        (PAIRS[0].0.to_owned(), None),
+        (PAIRS[1].0.to_owned(), None),
+        (include_str!("../../../tests/keys/p521.pub.pem").to_owned(), None),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".to_owned(), None),
+        (all.repeat(9), None),
+        (PAIRS[0].1.to_owned(), es256),
+    ] {
+        assert!(check_public_keys(&text, algorithm).is_err(), "{text}");
+    }
+    assert_eq!(check_public_keys(PAIRS[1].1, es256), Ok(()));
+}
+
+#[test]
+fn a_services_token_serves_only_where_that_is_asked_for() {
+    let claims = json!({"sub": "billing", "scope": "postrider:read"});
+    let header = format!("Bearer {}", token(&claims));
+    assert_eq!(jwt().sender(Some(&header)), Err(AuthError::WrongKey));
+    let both = AtOnce(guarded(Guards { service_tokens: true, ..secret_guards() }));
+    assert!(both.sender(Some(&header)).expect("a service").may(Need::Read));
+    assert!(both.sender(Some(&format!("Bearer {API_KEY}"))).is_ok());
+    let user = format!("Bearer {}", token(&json!({"sub": "ann"})));
+    assert_eq!(both.sender(Some(&user)), Err(AuthError::NoScope), "a user's token sends nothing");
+    let old =
+        format!("Bearer {}", token(&json!({"sub": "billing", "scope": "postrider:read", "exp": 1_000})));
+    assert_eq!(both.sender(Some(&old)), Err(AuthError::Expired));
+}
+
+/// A published set with these public keys, named by their place in [`PAIRS`].
+fn set(pairs: &[usize]) -> String {
+    let jwk = |at: &usize| {
+        let (private_key, _, algorithm) = PAIRS[*at];
+        let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&private(private_key), algorithm).expect("a key");
+        let mut jwk = serde_json::to_value(jwk).expect("JSON");
+        jwk["kid"] = json!(format!("key-{at}"));
+        jwk
+    };
+    json!({"keys": pairs.iter().map(jwk).collect::<Vec<_>>()}).to_string()
+}
+
+#[test]
+fn a_published_set_is_read_as_far_as_it_can_be_used() {
+    let mut published: Value = serde_json::from_str(&set(&[0, 1, 2, 3])).expect("JSON");
+    let keys = published["keys"].as_array_mut().expect("a list");
+    for extra in [
+        json!({"kty": "oct", "k": "c2VjcmV0", "kid": "secret"}),
+        json!({"kty": "RSA", "n": "AQAB", "e": "AQAB", "use": "enc"}),
+        json!({"kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"}),
+        json!({"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "alg": "RS256"}),
+        json!({"kty": "new", "alg": "XX512"}),
+        json!("no key"),
+    ] {
+        keys.push(extra);
+    }
+    let read = keys::from_set(published.to_string().as_bytes()).expect("a set");
+    let algorithms: Vec<_> = read.iter().map(|key| key.algorithm).collect();
+    assert_eq!(algorithms, PAIRS.map(|(_, _, algorithm)| algorithm));
+    for text in
+        ["", "[]", "{\"keys\": {}}", "{\"keys\": []}", "{\"keys\": [{\"kty\": \"oct\", \"k\": \"AA\"}]}"]
+    {
+        assert!(keys::from_set(text.as_bytes()).is_err(), "{text}");
+    }
+}
+
+/// An issuer that publishes what it is told to, and counts how often it is asked.
+#[derive(Clone)]
+struct Issuer {
+    answer: std::sync::Arc<std::sync::Mutex<(usize, Option<String>)>>,
+    url: url::Url,
+}
+
+impl Issuer {
+    async fn start(set: Option<String>) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}/jwks", listener.local_addr().expect("bound")).parse().expect("a URL");
+        let issuer = Self { answer: std::sync::Arc::new(std::sync::Mutex::new((0, set))), url };
+        let serving = issuer.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut asked = [0; 1_024];
+                let _ = stream.read(&mut asked).await;
+                let body = {
+                    let mut answer = serving.answer.lock().expect("no panic");
+                    answer.0 += 1;
+                    answer.1.clone()
+                };
+                let text = match body {
+                    Some(body) => format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
+                    None => "HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n".to_owned(),
+                };
+                let _ = stream.write_all(text.as_bytes()).await;
+            }
+        });
+        issuer
+    }
+
+    fn publish(&self, set: Option<String>) {
+        self.answer.lock().expect("no panic").1 = set;
+    }
+
+    fn asked(&self) -> usize {
+        self.answer.lock().expect("no panic").0
+    }
+
+    fn authenticator(&self) -> Authenticator {
+        guarded(Guards { jwks_url: Some(self.url.clone()), ..Guards::default() })
+    }
+}
+
+async fn by_key(authenticator: &Authenticator, at: usize) -> Result<(), AuthError> {
+    let (private, _, algorithm) = PAIRS[at];
+    authenticator.user(&signed_by(private, algorithm, Some(&format!("key-{at}")))).await.map(drop)
+}
+
+#[tokio::test]
+async fn published_keys_are_fetched_once_and_again_when_a_token_names_a_new_one() {
+    let issuer = Issuer::start(Some(set(&[0, 1]))).await;
+    let authenticator = issuer.authenticator();
+    for at in [0, 1, 0, 1] {
+        assert_eq!(by_key(&authenticator, at).await, Ok(()));
+    }
+    assert_eq!(issuer.asked(), 1);
+    // It rotates; but it was asked a moment ago.
+    issuer.publish(Some(set(&[2])));
+    assert_eq!(by_key(&authenticator, 2).await, Err(AuthError::UnknownKey));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    assert_eq!(by_key(&authenticator, 2).await, Ok(()));
+    assert_eq!(by_key(&authenticator, 0).await, Err(AuthError::UnknownKey));
+    assert_eq!(issuer.asked(), 2, "strangers' key names do not make a hammer of the node");
+}
+
+#[tokio::test]
+async fn keys_that_were_fetched_serve_while_their_url_is_away() {
+    let issuer = Issuer::start(Some(set(&[1]))).await;
+    let authenticator = issuer.authenticator();
+    assert_eq!(by_key(&authenticator, 1).await, Ok(()));
+    issuer.publish(None);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3_600)).await;
+    tokio::time::resume();
+    assert_eq!(by_key(&authenticator, 1).await, Ok(()), "old, and looked at again behind the scenes");
+    while issuer.asked() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(by_key(&authenticator, 1).await, Ok(()));
+}
+
+#[tokio::test]
+async fn without_any_keys_yet_nobody_is_told_that_the_token_is_bad() {
+    let issuer = Issuer::start(None).await;
+    let authenticator = issuer.authenticator();
+    let error = by_key(&authenticator, 0).await.expect_err("no keys");
+    assert!(error.is_passing(), "{error}");
+    issuer.publish(Some(set(&[0])));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::resume();
+    assert_eq!(by_key(&authenticator, 0).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_secret_that_an_issuer_publishes_signs_nothing() {
+    let key = URL_SAFE_NO_PAD.encode(SECRET);
+    let mut published: Value = serde_json::from_str(&set(&[0])).expect("JSON");
+    published["keys"].as_array_mut().expect("a list").push(json!({"kty": "oct", "k": key, "kid": "shared"}));
+    let issuer = Issuer::start(Some(published.to_string())).await;
+    let header = Header { kid: Some("shared".into()), ..Header::new(Algorithm::HS256) };
+    let token = signed(&header, &json!({"sub": "ann"}));
+    assert_eq!(issuer.authenticator().user(&token).await, Err(AuthError::UnknownKey));
 }

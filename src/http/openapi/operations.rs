@@ -49,6 +49,7 @@ fn send() -> Vec<Operation> {
             "invalid_ttl",
             "invalid_collapse_key",
             "idempotency_key_reused",
+            "push_rate",
             "store_out_of_memory",
         ])
         .refuses(STORE)
@@ -66,7 +67,7 @@ fn send() -> Vec<Operation> {
         .answers::<BatchAnswer>(200, "One result for each message.", json!({"results": [batch_item()]}))
         .refuses(body)
         .refuses(message)
-        .refuses(&["invalid_batch"])
+        .refuses(&["invalid_batch", "push_rate"])
         .sample("Shell", "curl", include_str!("../../../docs/examples/batch.sh"))
         .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/batch.mjs"))
         .sample("Python", "Python", include_str!("../../../docs/examples/batch.py"));
