@@ -15,6 +15,8 @@ pub(super) enum Scope {
     Open,
     /// A user's own token instead of a key.
     User,
+    /// Either.
+    Ticket,
     /// To send.
     Push,
     /// To look.
@@ -230,6 +232,7 @@ impl Operation {
         match self.scope {
             Scope::Open => json!([]),
             Scope::User => json!([{"userToken": []}, {"userCookie": []}]),
+            Scope::Ticket => json!([{"apiKey": ["tickets"]}, {"userToken": []}, {"userCookie": []}]),
             Scope::Push => json!([{"apiKey": ["push"]}]),
             Scope::Read => json!([{"apiKey": ["read"]}]),
             Scope::Admin => json!([{"apiKey": ["admin"]}]),
@@ -237,7 +240,7 @@ impl Operation {
     }
 
     fn problems_by_status(&self) -> BTreeMap<u16, Vec<&'static codes::Code>> {
-        let keyed = matches!(self.scope, Scope::Push | Scope::Read | Scope::Admin);
+        let keyed = matches!(self.scope, Scope::Ticket | Scope::Push | Scope::Read | Scope::Admin);
         let implied = if keyed { &["unauthorized", "forbidden", "auth_unavailable"][..] } else { &[] };
         let mut by_status: BTreeMap<u16, Vec<_>> = BTreeMap::new();
         for problem in self.problems.iter().chain(implied) {
