@@ -207,6 +207,10 @@ declare! {
     Counter connects = "postrider_connects_total", label "dialect" ["plain", "envelope"];
     /// Connections refused before they became sessions, by reason.
     Counter connects_refused = "postrider_connects_refused_total", label "reason" ["draining", "limit", "rate", "address", "user", "token", "auth", "origin", "handshake", "store"];
+    /// Requests that ran into a limit, by which.
+    Counter requests_limited = "postrider_requests_limited_total", label "limit" ["head_time", "body_time", "body_bytes", "batch_messages", "recipients", "ttl", "push_rate"];
+    /// Times that a session sent more frames than it may in a second, and was read on later.
+    Counter frames_paced = "postrider_frames_paced_total";
     /// Sessions closed, by code.
     Counter closes = "postrider_closes_total", label "code" ["normal", "going_away", "protocol", "unsupported", "invalid_data", "too_big", "internal", "restart", "overloaded", "disconnected", "bad_handshake", "origin", "slow", "unresponsive", "store_away", "user_limit", "moved", "expired", "token", "lost", "other"];
     /// Session starts by how they resumed.

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::delivery::{self, Delivery, Follower};
 use crate::http::auth::Authenticator;
-use crate::http::{self, App, BindError, Server, TrustedProxies};
+use crate::http::{self, App, BindError, Face, Server, TrustedProxies};
 use crate::metrics::Metrics;
 use crate::session::{self, Wheel};
 use crate::shutdown::Shutdown;
@@ -110,6 +110,7 @@ impl Node {
     /// When the address is taken or the store is away.
     pub async fn start(config: &Config, store: Arc<dyn Store>) -> Result<Self, Error> {
         let server = Server::bind(config.listen)?;
+        let admin = config.admin_listen.map(Server::bind).transpose()?;
         let address = server.address();
         let tasks = TaskTracker::new();
         let [refusing, serving, loops] = std::array::from_fn(|_| CancellationToken::new());
@@ -147,7 +148,11 @@ impl Node {
             draining: refusing.clone(),
             stop: loops.clone(),
         });
-        tasks.spawn(server.run(app, serving.clone()));
+        if let Some(admin) = admin {
+            tracing::info!(address = %admin.address(), "listening for operators");
+            tasks.spawn(admin.run(app.clone(), Face::Operators, serving.clone()));
+        }
+        tasks.spawn(server.run(app, Face::Everybody, serving.clone()));
         if kind == "memory" {
             tracing::warn!(
                 "the store is this process's memory: one node only, and nothing survives a restart; \
@@ -204,6 +209,7 @@ fn now_ms() -> u64 {
 fn delivery_options(config: &Config) -> delivery::Options {
     delivery::Options {
         heal_interval: config.heal_interval,
+        sessions_per_user_max: config.sessions_per_user_max,
         cursor_flush: config.cursor_flush,
         heartbeat_interval: config.heartbeat_interval,
         heartbeat_ttl: config.heartbeat_ttl,
@@ -237,6 +243,7 @@ fn session_options(config: &Config) -> session::Options {
         frame_bytes_max: config.frame_bytes_max,
         heartbeat_interval: config.ping_interval,
         pong_timeout: config.pong_timeout,
+        frames_per_second_max: u32::try_from(config.frames_per_second_max).unwrap_or(u32::MAX),
         ..session::Options::default()
     }
 }
@@ -249,6 +256,10 @@ fn http_options(config: &Config) -> http::Options {
         batch_messages_max: config.batch_messages_max,
         ttl_default: config.ttl_default,
         ttl_max: config.ttl_max,
+        cors: config.cors,
+        apart: config.admin_listen.is_some(),
+        connections_per_address_max: config.connections_per_address_max,
+        handshake_timeout: config.handshake_timeout,
         token_leeway: config.jwt_leeway,
         logout_memory: config.logout_memory,
         push_rate_max: config.push_rate_max.map(|rate| u32::try_from(rate).unwrap_or(u32::MAX)),

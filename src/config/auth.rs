@@ -64,6 +64,11 @@ impl Config {
     pub(super) fn about_auth(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.auth == AuthMode::None {
+            if let Some(admin) = self.admin_listen.filter(|admin| !admin.ip().is_loopback()) {
+                let text = "is open to others, and with auth none anyone who reaches it does anything: set --auth jwt, \
+                            or --admin-listen 127.0.0.1:9090";
+                problems.push(self.about("admin_listen", admin, text));
+            }
             if !self.listen.ip().is_loopback() {
                 let text = format!(
                     "is open to others, and with auth none anyone who reaches it is any user and sends anything: \

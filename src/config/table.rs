@@ -62,6 +62,12 @@ settings! {
         /// Origins (scheme://host[:port]) whose pages may open WebSockets, besides the node's own.
         allowed_origins: Vec<String>, key "allowed_origins", rule Texts(accept::origin), default Vec::new(),
             in_words "none besides its own", example "https://app.example.com";
+        /// Whether pages of --allowed-origins may also use the REST API and read its answers (CORS).
+        cors: bool, key "cors", rule SWITCH, default false, example "on";
+        /// Where else to serve: for operators. What they look at (/metrics, /console, /docs, /v1/stats, /v1/nodes)
+        /// is then served only there.
+        admin_listen: Option<SocketAddr>, key "admin_listen", rule Maybe(Listen), default None,
+            in_words "together with everything else", example "127.0.0.1:9090";
         /// Load balancers and proxies in front (addresses or networks): what they say of their clients in
         /// X-Forwarded-For is believed. Nobody else's word is.
         trusted_proxies: Vec<String>, key "trusted_proxies", rule Texts(accept::network), default Vec::new(),
@@ -181,6 +187,21 @@ settings! {
         connections_max: usize, key "connections_max", rule Count("connections", 1..=10_000_000),
             default connections_default(open_files),
             in_words "10000, or 0.8 of the open files allowed when that is less", example "10000";
+        /// Sessions that one user may have on all nodes together; the next is told to come back (4104).
+        sessions_per_user_max: Option<usize>, key "sessions_per_user_max",
+            rule Maybe(Count("sessions", 1..=10_000_000)),
+            default if auth == AuthMode::Jwt { Some(1_000) } else { None },
+            in_words "1000 with --auth jwt, no limit without", example "20";
+        /// Connections, and sessions, that one address (of IPv6, a /64) may have at this node. Many people can
+        /// share an address; and behind a balancer everybody does, unless it is one of --trusted-proxies.
+        connections_per_address_max: Option<usize>, key "connections_per_address_max",
+            rule Maybe(Count("connections", 1..=10_000_000)), default None, in_words "no limit", example "100";
+        /// How long a client may take for its request's head, or to authenticate.
+        handshake_timeout: Duration, key "handshake_timeout_seconds", rule Seconds(1..=5 * MINUTE),
+            default Duration::from_secs(10), example "10";
+        /// Frames that a session may send in a second. What comes beyond waits in its socket: nothing is lost.
+        frames_per_second_max: usize, key "frames_per_second_max", rule Count("frames", 1..=1_000_000),
+            default 2_000, example "2000";
         /// WebSocket handshakes accepted in a second; the rest are told to come back.
         handshakes_per_second_max: usize, key "handshakes_per_second_max",
             rule Count("handshakes", 1..=1_000_000), default 1_000, example "1000";

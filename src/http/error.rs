@@ -131,6 +131,25 @@ impl From<ChannelError> for Problem {
     }
 }
 
+/// What is served to operators alone.
+pub(super) fn elsewhere() -> Problem {
+    let detail = "this is served at the listener for operators (admin_listen)";
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+}
+
+/// The limit that a refusal with this code stands for, as the metric names it.
+pub(super) fn limit_of(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "body_timeout" => "body_time",
+        "body_too_large" => "body_bytes",
+        "invalid_batch" => "batch_messages",
+        "invalid_recipients" => "recipients",
+        "invalid_ttl" => "ttl",
+        "push_rate" => "push_rate",
+        _ => return None,
+    })
+}
+
 /// What is left when no route took a request.
 pub(super) fn from_rejection(rejection: &warp::Rejection) -> Problem {
     if rejection.is_not_found() {

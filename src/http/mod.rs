@@ -28,11 +28,13 @@
 //! does once it is attached. A refusal is a [`Problem`]; a warp rejection means
 //! only "try the next route".
 
+mod addresses;
 pub mod auth;
 mod body;
 mod channels;
 mod client;
 pub mod credentials;
+mod cross_site;
 mod entering;
 mod error;
 mod expiry;
@@ -68,11 +70,13 @@ use tokio_util::task::TaskTracker;
 pub use client::{ClientAddress, TrustedProxies, network};
 pub use error::Problem;
 pub use server::{BindError, Server};
+pub use service::Face;
 
 use crate::delivery::Delivery;
 use crate::metrics::Metrics;
 use crate::session::{self, Wheel};
 
+use addresses::Addresses;
 use auth::Authenticator;
 use expiry::Expiries;
 use gate::Gate;
@@ -97,6 +101,12 @@ pub struct Options {
     pub push_rate_max: Option<u32>,
     /// Origins whose pages may open sessions with a cookie, besides the node's own.
     pub allowed_origins: Vec<String>,
+    /// Whether pages of these origins may use the REST API, too.
+    pub cors: bool,
+    /// Whether what operators look at is served at a listener of its own.
+    pub apart: bool,
+    /// Sessions, and connections that are none yet, of one address.
+    pub connections_per_address_max: Option<usize>,
     /// Peers that are believed when they say whom they speak for.
     pub trusted_proxies: TrustedProxies,
     /// Whether connections of trusted proxies begin with a PROXY header.
@@ -124,6 +134,9 @@ impl Default for Options {
             logout_memory: Duration::from_secs(30 * 24 * 3_600),
             push_rate_max: None,
             allowed_origins: Vec::new(),
+            cors: false,
+            apart: false,
+            connections_per_address_max: None,
             trusted_proxies: TrustedProxies::default(),
             proxy_protocol: false,
             connections_max: 10_000,
@@ -154,6 +167,10 @@ struct Inner {
     draining: CancellationToken,
     handshakes: governor::DefaultDirectRateLimiter,
     push_rates: Option<Rates>,
+    /// Sessions by address.
+    session_addresses: Arc<Addresses>,
+    /// Connections that are no sessions yet, by address.
+    addresses: Arc<Addresses>,
     /// A place for each upgraded connection, whether it says who it is or not.
     places: Arc<Semaphore>,
 }
@@ -202,6 +219,8 @@ impl App {
             events: delivery.events(),
             session_options: Arc::new(session_options),
             handshakes: governor::RateLimiter::direct(quota),
+            session_addresses: Addresses::new(options.connections_per_address_max),
+            addresses: Addresses::new(options.connections_per_address_max),
             push_rates: options.push_rate_max.map(Rates::new),
             places: Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS))),
             gate: Gate::new(authenticator, delivery.store().clone(), options.allowed_origins.clone()),

@@ -9,12 +9,14 @@ use tokio::time::Instant;
 use crate::protocol::Device;
 use crate::session::{Ending, Run, Session};
 
+use super::addresses::Place;
 use super::{App, ClientAddress};
 
 /// Who is at the other end, and what the connection occupies while it lives.
 pub(super) struct Visitor {
     pub(super) client: ClientAddress,
     pub(super) place: Option<OwnedSemaphorePermit>,
+    pub(super) _address: Place,
 }
 
 impl Visitor {

@@ -42,7 +42,13 @@ impl App {
         let mut wish = Wish::read(headers, query);
         wish.hooked = self.inner.gate.authenticator.hook_headers(headers);
         // Taken before the upgrade, or a wave of them would pass together.
-        let visitor = Visitor { client, place: self.inner.places.clone().try_acquire_owned().ok() };
+        let address = self.inner.session_addresses.take(client).ok_or_else(|| {
+            self.refused("address");
+            let detail = "this address has all the sessions that one may have (connections_per_address_max)";
+            Problem::unavailable("address_limit", detail, rand::random_range(5..=15))
+        })?;
+        let place = self.inner.places.clone().try_acquire_owned().ok();
+        let visitor = Visitor { client, place, _address: address };
         let response = switching(&ws::accept_key(key), wish.subprotocol.clone());
         let (app, headers) = (self.clone(), headers.clone());
         self.inner.tasks.spawn(async move {

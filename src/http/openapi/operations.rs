@@ -93,7 +93,7 @@ fn receive() -> Vec<Operation> {
         .takes("query", "token", "The token itself; better a ticket.", json!({"type": "string"}))
         .answers_empty(101, "The socket is open; a refusal that browsers must see is a close frame.")
         .refuses(&["bad_request", "websocket_key", "upgrade_required", "websocket_version"])
-        .refuses(&["draining", "handshake_rate"])
+        .refuses(&["draining", "handshake_rate", "address_limit"])
         .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/listen.mjs"));
     vec![socket, ticket()]
 }
@@ -297,6 +297,7 @@ fn pages() -> Vec<Operation> {
             "websocket_version",
             "draining",
             "handshake_rate",
+            "address_limit",
         ]),
         page(
             "/console",
