@@ -5,6 +5,8 @@
 //! | accept loop, request connections | at the drain | logged, goes on |
 //! | sessions | closed by the drain | closed, counted by code |
 //! | heartbeat, consumer, writers, acks, cursors, directory, heal | when all sessions have left | logged, tried again |
+//! | ends of tokens | with these | cannot |
+//! | fetching keys for tokens | when it is done | logged, the last keys serve |
 //! | webhook lanes | a moment after these | tried again, then dropped and counted |
 //! | timer wheel | last | cannot |
 //!

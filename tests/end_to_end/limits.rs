@@ -186,6 +186,13 @@ async fn who_takes_too_long_for_a_head_or_a_token_is_cut_off() {
     let mut answer = Vec::new();
     let ended = tokio::time::timeout(PATIENCE, slow.read_to_end(&mut answer)).await;
     assert!(ended.is_ok(), "half a head keeps its connection");
+    let mut long = tokio::net::TcpStream::connect(node.address()).await.expect("the node listens");
+    let head = format!("GET /healthz HTTP/1.1\r\nhost: node\r\nx-long: {}\r\n\r\n", "x".repeat(20_000));
+    long.write_all(head.as_bytes()).await.expect("an open connection");
+    let mut answer = Vec::new();
+    // It may be reset for what was not read of it.
+    drop(tokio::time::timeout(PATIENCE, long.read_to_end(&mut answer)).await);
+    assert!(answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
     let api = node.api();
     eventually(PATIENCE, "it is counted", async || {
         api.metric("postrider_requests_limited_total{limit=\"head_time\"}").await >= 1.0
