@@ -34,7 +34,7 @@ enum State {
     /// It has not said all that is needed.
     Waiting(Box<Waiting>),
     /// Its token is being checked; what came since waits for that.
-    Checking(Box<Waiting>, Vec<ClientFrame>),
+    Checking(Option<Box<Waiting>>, Vec<ClientFrame>),
     /// It is attached, or closed.
     Done,
 }
@@ -84,15 +84,21 @@ impl Entering {
         let hooked = waiting.wish.hooked.clone();
         let mut checked = Box::pin(async move { app.inner.gate.token(&token, hooked.as_ref()).await });
         if let Some(checked) = checked.as_mut().now_or_never() {
-            return self.authenticated(session, waiting, checked, position);
+            *self.state() = self.authenticated(session, waiting, checked, position);
+            return;
         }
-        *self.state() = State::Checking(waiting, Vec::new());
+        *self.state() = State::Checking(Some(waiting), Vec::new());
         let (entering, session) = (self.clone(), session.clone());
         self.0.app.inner.tasks.spawn(async move {
             let checked = checked.await;
-            let state = std::mem::replace(&mut *entering.state(), State::Done);
-            let State::Checking(waiting, frames) = state else { return };
-            entering.authenticated(&session, waiting, checked, position);
+            let waiting = match &mut *entering.state() {
+                State::Checking(waiting, _) => waiting.take(),
+                State::Waiting(_) | State::Done => None,
+            };
+            let Some(waiting) = waiting else { return };
+            // What comes meanwhile still waits.
+            let next = entering.authenticated(&session, waiting, checked, position);
+            let State::Checking(_, frames) = std::mem::replace(&mut *entering.state(), next) else { return };
             frames.into_iter().for_each(|frame| entering.take_frame(&session, frame));
         });
     }
@@ -103,25 +109,24 @@ impl Entering {
         waiting: Box<Waiting>,
         checked: Result<auth::Identity, AuthError>,
         position: impl FnOnce(&Channel) -> Option<Position>,
-    ) {
+    ) -> State {
         match checked.map_err(Refusal::from).and_then(|token| waiting.wish.admit(token)) {
             Ok(admitted) => {
                 let position = position(&admitted.identity.user);
-                if position.is_some() || !waiting.wish.resume {
-                    self.0.app.open(session, admitted, position.map(Start::After).or(waiting.wish.start));
-                } else {
+                if position.is_none() && waiting.wish.resume {
                     session.identify(admitted.identity.clone());
-                    let said = Waiting { ambient: Some(Ok(admitted)), ..*waiting };
-                    *self.state() = State::Waiting(Box::new(said));
+                    return State::Waiting(Box::new(Waiting { ambient: Some(Ok(admitted)), ..*waiting }));
                 }
+                self.0.app.open(session, admitted, position.map(Start::After).or(waiting.wish.start));
             }
             Err(refusal) => self.refuse(session, &refusal),
         }
+        State::Done
     }
 
-    fn refuse(&self, session: &Arc<Session>, Refusal { code, reason }: &Refusal) {
-        self.0.app.refused(Refusal::new(*code, "").label());
-        session.close(*code, reason);
+    fn refuse(&self, session: &Arc<Session>, refusal: &Refusal) {
+        self.0.app.refused(refusal.label());
+        session.close(refusal.code, &refusal.reason);
     }
 
     /// Goes on where a `resume` frame says, as whom the browser said if no frame did.
@@ -209,7 +214,11 @@ impl App {
     fn renew(&self, session: &Arc<Session>, token: String) {
         let (app, session) = (self.clone(), session.clone());
         self.inner.tasks.spawn(async move {
-            let Some(identity) = session.identity() else { return };
+            // Where a token is only a name, none is fresher than another.
+            let Some(identity) = session.identity().filter(|_| !app.inner.gate.authenticator.is_open())
+            else {
+                return;
+            };
             let fresh = match app.inner.gate.token(&token, None).await {
                 Ok(fresh) => fresh,
                 Err(error) => {
@@ -224,10 +233,8 @@ impl App {
             }
             let issued_at_ms = fresh.issued_at_ms.unwrap_or(0);
             match app.inner.delivery.is_logged_out(&fresh.user, issued_at_ms).await {
-                Ok(true) if !app.inner.gate.authenticator.is_open() => {
-                    app.turn_away(&session, &OpenError::LoggedOut)
-                }
-                Ok(_) => app.inner.expiries.set(&session, fresh.expires_at),
+                Ok(true) => app.turn_away(&session, &OpenError::LoggedOut),
+                Ok(false) => app.inner.expiries.set(&session, fresh.expires_at),
                 Err(_) => {
                     let message = AuthError::StoreAway.to_string();
                     session.send(ServerFrame::Error { code: "auth_unavailable", message: &message }.encode());

@@ -102,7 +102,7 @@ impl App {
             Admission::Refuse(Refusal::new(CloseCode::OVERLOADED, reason))
         };
         if let Admission::Refuse(refusal) = &admission {
-            self.refused(refusal.label());
+            self.refused(if has_place { refusal.label() } else { "limit" });
         }
         admission
     }
