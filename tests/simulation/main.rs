@@ -12,6 +12,7 @@
 //! with its schedule. What happens follows from the seed; moments and ids do not
 //! entirely, so that a rare failure may need some tries to come again.
 
+mod access;
 mod check;
 mod client;
 mod faults;
