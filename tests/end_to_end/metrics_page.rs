@@ -45,6 +45,26 @@ async fn everything_declared_is_there_from_the_start_and_counters_are_at_zero() 
     }
 }
 
+/// What a scrape costs must not depend on how many are connected.
+#[tokio::test]
+async fn the_page_does_not_grow_with_sessions() {
+    let cluster = Cluster::start(1).await;
+    let (node, api) = (&cluster.nodes[0], cluster.nodes[0].api());
+    let series = async || {
+        let page = api.get("/metrics").await.text;
+        page.lines().filter(|line| !line.starts_with('#')).count()
+    };
+    let before = series().await;
+    let dials = (0..200).map(|n| node.plain(&format!("user{n}")).device("phone").connect());
+    let _sockets = futures_util::future::join_all(dials).await;
+    settled(PATIENCE, "200 sessions are counted", async || {
+        let sessions = api.metric("postrider_sessions").await;
+        if sessions == 200.0 { Ok(()) } else { Err(sessions) }
+    })
+    .await;
+    assert_eq!(series().await, before);
+}
+
 #[tokio::test]
 async fn prometheus_own_checker_finds_nothing_to_say() {
     let cluster = Cluster::start(2).await;
