@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::harness::{
     Api, Cluster, Device, Node, NodeOptions, PATIENCE, RedisServer, Refused, eventually, free_port,
@@ -62,28 +64,19 @@ async fn keys_do_what_their_scopes_say_and_several_serve_at_once() {
 
 #[tokio::test]
 async fn a_sender_that_pushes_too_much_is_told_when_to_go_on() {
-    let node = node("push_rate_max = 5\n").await;
+    let node = node("push_rate_max = 2\n").await;
     let api = node.api();
-    let batch = Value::Array(vec![json!({"to": "user:ann", "data": 1}); 5]);
+    // Taken whole, and paid for over the next seconds.
+    let batch = Value::Array(vec![json!({"to": "user:ann", "data": 1}); 8]);
     let full = api.push_batch(&batch).await;
     assert_eq!(full.status, 200);
-    assert_eq!(full.header("ratelimit-policy"), Some("\"push\";q=5;w=1"));
-    assert!(
-        full.header("ratelimit").is_some_and(|left| left.starts_with("\"push\";r=0;t=1")),
-        "{:?}",
-        full.headers
-    );
-    let mut refused = None;
-    for _ in 0..5 {
-        let answer = api.push(&json!({"to": "user:ann", "data": 1})).await;
-        if answer.status == 429 {
-            refused = Some(answer);
-            break;
-        }
-    }
-    let refused = refused.expect("five more within the second are too many");
-    assert_eq!(refused.json()["code"], "push_rate");
-    assert_eq!((refused.header("retry-after"), refused.header("ratelimit").is_some()), (Some("1"), true));
+    assert_eq!(full.header("ratelimit-policy"), Some("\"push\";q=2;w=1"));
+    assert_eq!(full.header("ratelimit"), Some("\"push\";r=0;t=4"));
+    let refused = api.push(&json!({"to": "user:ann", "data": 1})).await;
+    assert_eq!(refused.expect(429)["code"], "push_rate");
+    let wait = refused.header("retry-after").and_then(|wait| wait.parse::<u64>().ok());
+    assert!(wait.is_some_and(|wait| (1..=4).contains(&wait)), "{:?}", refused.headers);
+    assert!(refused.header("ratelimit").is_some(), "{:?}", refused.headers);
     assert_eq!(api.metric("postrider_requests_limited_total{limit=\"push_rate\"}").await, 1.0);
     assert_eq!(api.metric("postrider_pushes_total{result=\"limited\"}").await, 1.0);
     eventually(PATIENCE, "the sender may go on", async || {
@@ -143,27 +136,31 @@ async fn a_node_has_so_many_sessions_and_an_address_its_share() {
 
     // Connections that never say anything count as well.
     let direct = node("connections_per_address_max = 3\n").await;
-    let silent: Vec<_> =
-        futures_util::future::join_all((0..8).map(|_| tokio::net::TcpStream::connect(direct.address())))
-            .await;
-    assert!(silent.iter().all(Result::is_ok));
-    drop(silent);
-    let api = direct.api();
-    let refused = until(PATIENCE, "some were refused", async || {
-        let page = api.try_get("/metrics").await.ok()?.text;
+    let silent = futures_util::future::join_all((0..8).map(|_| TcpStream::connect(direct.address()))).await;
+    let hung_up = silent.into_iter().map(async |stream| {
+        let mut stream = stream.expect("the node listens");
+        let ended = tokio::time::timeout(Duration::from_secs(3), stream.read_u8()).await;
+        (ended.is_ok(), stream)
+    });
+    let hung_up = futures_util::future::join_all(hung_up).await;
+    assert!(hung_up.iter().filter(|(ended, _)| *ended).count() >= 5, "more than three have a place");
+    drop(hung_up);
+    let refused = until(PATIENCE, "there is room for a request again", async || {
+        let page = direct.api().try_get("/metrics").await.ok()?.text;
         let line = page.lines().find(|line| line.contains("refused_total{reason=\"address\"}"))?;
-        line.rsplit(' ').next()?.parse::<f64>().ok().filter(|refused| *refused >= 5.0)
+        line.rsplit(' ').next()?.parse::<f64>().ok()
     })
     .await;
-    assert!(refused >= 5.0);
+    assert!(refused >= 5.0, "{refused}");
 }
 
 #[tokio::test]
 async fn handshakes_beyond_the_rate_are_told_to_come_back() {
     let node = node("handshakes_per_second_max = 2\n").await;
     let mut refused = 0;
-    for _ in 0..6 {
-        match node.plain("ann").try_connect().await {
+    let tries = (0..6).map(|_| node.plain("ann").try_connect());
+    for answer in futures_util::future::join_all(tries).await {
+        match answer {
             Ok(_) => {}
             Err(Refused::Status(503, response)) => {
                 assert!(response.headers().contains_key("retry-after"));
@@ -179,20 +176,20 @@ async fn handshakes_beyond_the_rate_are_told_to_come_back() {
 
 #[tokio::test]
 async fn who_takes_too_long_for_a_head_or_a_token_is_cut_off() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let node = node("handshake_timeout_seconds = 1\n").await;
-    let mut slow = tokio::net::TcpStream::connect(node.address()).await.expect("the node listens");
+    let mut slow = TcpStream::connect(node.address()).await.expect("the node listens");
     slow.write_all(b"GET /v1/nodes HTTP/1.1\r\nhost: ").await.expect("an open connection");
     let mut answer = Vec::new();
     let ended = tokio::time::timeout(PATIENCE, slow.read_to_end(&mut answer)).await;
     assert!(ended.is_ok(), "half a head keeps its connection");
-    let mut long = tokio::net::TcpStream::connect(node.address()).await.expect("the node listens");
+    let mut long = TcpStream::connect(node.address()).await.expect("the node listens");
     let head = format!("GET /healthz HTTP/1.1\r\nhost: node\r\nx-long: {}\r\n\r\n", "x".repeat(20_000));
     long.write_all(head.as_bytes()).await.expect("an open connection");
     let mut answer = Vec::new();
     // It may be reset for what was not read of it.
     drop(tokio::time::timeout(PATIENCE, long.read_to_end(&mut answer)).await);
-    assert!(answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 431 "), "{text}");
     let api = node.api();
     eventually(PATIENCE, "it is counted", async || {
         api.metric("postrider_requests_limited_total{limit=\"head_time\"}").await >= 1.0
@@ -218,7 +215,7 @@ async fn frames_beyond_the_rate_wait_and_are_not_lost() {
     let started = tokio::time::Instant::now();
     until(PATIENCE, "all of them are", async || (errors() == 25).then_some(())).await;
     assert!(started.elapsed() > Duration::from_millis(500), "{:?}", started.elapsed());
-    assert!(node.api().metric("postrider_frames_paced_total").await >= 2.0);
+    assert!(node.api().metric("postrider_frames_paced_total").await >= 1.0);
     assert_eq!(device.socket().closed(), None);
 }
 

@@ -162,9 +162,9 @@ async fn a_ticket_serves_once_on_any_node() {
 #[tokio::test]
 async fn a_session_ends_with_its_token() {
     let node = guarded().await;
-    let end = closed(bearer(&node, &lasting("ann", 2))).await;
+    let end = closed(bearer(&node, &lasting("ann", 4))).await;
     assert_eq!(end.code, Some(4401), "{end:?}");
-    let silent = envelope(bearer(&node, &lasting("ann", 2)));
+    let silent = envelope(bearer(&node, &lasting("ann", 4)));
     let device = Device::connect(silent).await;
     let asked = device.wait_frame("reauth", PATIENCE).await;
     assert!(asked["within_ms"].as_u64().is_some_and(|within| within <= 2_000), "{asked}");
@@ -179,8 +179,8 @@ async fn a_session_ends_with_its_token() {
 #[tokio::test]
 async fn a_fresh_token_lets_a_session_go_on() {
     let node = guarded().await;
-    let device = Device::connect(envelope(bearer(&node, &lasting("ann", 3)))).await;
-    let other = Device::connect(envelope(bearer(&node, &lasting("ann", 3)))).await;
+    let device = Device::connect(envelope(bearer(&node, &lasting("ann", 6)))).await;
+    let other = Device::connect(envelope(bearer(&node, &lasting("ann", 6)))).await;
     device.wait_frame("reauth", PATIENCE).await;
     device.socket().send_json(&json!({"type": "auth", "token": "worthless"}));
     assert_eq!(device.wait_frame("error", PATIENCE).await["code"], "token");
@@ -237,7 +237,7 @@ async fn the_application_itself_may_say_whose_session_it_is() {
         match () {
             () if head.contains("session=anns") => (200, json!({"user": "ann", "device": "tv"}).to_string()),
             () if head.contains("bearer opaque-of-bob") && !head.contains("cookie:") => {
-                (200, json!({"user": "bob", "expires_in": 2}).to_string())
+                (200, json!({"user": "bob", "expires_in": 4}).to_string())
             }
             () if head.contains("session=garbled") => (200, "<html>".to_owned()),
             () => (401, String::new()),
