@@ -42,12 +42,14 @@ impl Verifier {
         }
         let published =
             guards.jwks_url.as_ref().map(|url| Jwks::start(url, guards.jwks_refresh, metrics, tasks));
-        let mut rules = Validation::default();
-        rules.leeway = guards.leeway.as_secs();
-        rules.validate_nbf = true;
+        let mut rules = Validation {
+            leeway: guards.leeway.as_secs(),
+            validate_nbf: true,
+            validate_aud: !guards.audiences.is_empty(),
+            ..Validation::default()
+        };
         // Tokens without an end are the issuer's choice.
         rules.required_spec_claims.clear();
-        rules.validate_aud = !guards.audiences.is_empty();
         if rules.validate_aud {
             rules.set_audience(&guards.audiences);
             rules.required_spec_claims.insert("aud".to_owned());
