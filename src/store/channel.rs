@@ -227,6 +227,14 @@ pub struct ChannelInfo {
     pub cursors: Vec<Cursor>,
 }
 
+impl ChannelInfo {
+    /// Whether as many messages wait as the counts say.
+    #[must_use]
+    pub fn adds_up(&self) -> bool {
+        i64::try_from(self.waiting_counted) == Ok(self.ledger.waiting())
+    }
+}
+
 /// How far a device has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {

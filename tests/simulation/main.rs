@@ -12,6 +12,9 @@
 //! with its schedule. What happens follows from the seed; moments and ids do not
 //! entirely, so that a rare failure may need some tries to come again.
 
+#![expect(clippy::print_stdout, reason = "a run says how many seeds it tried, and how fast")]
+
+mod access;
 mod check;
 mod client;
 mod faults;
