@@ -10,6 +10,7 @@
 //! [`Error::Unavailable`] or [`Error::Timeout`] when the store is away. After a
 //! timeout the effect is unknown and may still happen later.
 
+mod access;
 mod channel;
 mod fate;
 pub mod faulty;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use access::{Access, Standing, TicketHash};
 pub use channel::{
     Ack, Append, Appended, ChannelInfo, Cursor, Gap, GapReason, Idempotency, Join, Page, Route, Settled,
     Start,
@@ -138,7 +140,7 @@ impl Error {
 /// # Time
 /// All times are the store's own clock, since 1970; names end in the unit.
 #[async_trait]
-pub trait Store: Inquiries + Send + Sync + fmt::Debug + 'static {
+pub trait Store: Access + Inquiries + Send + Sync + fmt::Debug + 'static {
     /// `memory` or `redis`: for logs and `build_info`.
     fn kind(&self) -> &'static str;
 

@@ -10,6 +10,7 @@
 //! `SIM_SEEDS=5000 cargo test --release --test simulation` runs more seeds,
 //! `SIM_SEED=17` that one, with its schedule.
 
+mod access;
 mod check;
 mod client;
 mod faults;

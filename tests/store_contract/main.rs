@@ -5,6 +5,7 @@
 //! (unused function). To wait is always to wait for a condition, so the suite
 //! runs on a real clock and on a paused one.
 
+mod access;
 mod acks;
 mod append;
 mod backend;
@@ -45,6 +46,12 @@ macro_rules! suite {
                     heads_come_in_input_order
                     a_batch_answers_in_input_order
                     concurrent_appends_are_dense_and_ascending
+                }
+                access {
+                    a_ticket_serves_once_whoever_comes
+                    a_ticket_is_worth_nothing_after_its_time
+                    a_logout_is_remembered_for_its_time_and_never_goes_back
+                    a_users_standing_tells_where_they_are
                 }
                 idempotency {
                     a_retry_gets_the_first_answer_and_the_routes_of_now

@@ -68,6 +68,10 @@ scripts! {
     Erase = channel_script!(" flags=allow-oom": "erase.lua");
     /// Follows a channel's presence.
     Turn = node_script!("turn.lua");
+    /// Notes a logout.
+    Logout = node_script!("logout.lua");
+    /// Takes a ticket.
+    Take = node_script!("take.lua");
     /// Notes a channel in a node's index.
     Index = node_script!("index.lua");
     /// Makes stream, group and heartbeat.
