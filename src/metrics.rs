@@ -154,7 +154,7 @@ macro_rules! declare {
 
 declare! {
     /// Pushes by result, one for each recipient.
-    Counter pushes = "postrider_pushes_total", label "result" ["accepted", "repeated", "invalid", "unauthorized", "mismatch", "unavailable", "out_of_memory", "failed"];
+    Counter pushes = "postrider_pushes_total", label "result" ["accepted", "repeated", "invalid", "unauthorized", "mismatch", "limited", "unavailable", "out_of_memory", "failed"];
     /// Nodes that one push was routed to.
     Histogram push_nodes = "postrider_push_nodes", buckets COUNT_BUCKETS;
     /// Sessions of this node that one message was handed to.
@@ -206,9 +206,13 @@ declare! {
     /// Sessions opened, by dialect.
     Counter connects = "postrider_connects_total", label "dialect" ["plain", "envelope"];
     /// Connections refused before they became sessions, by reason.
-    Counter connects_refused = "postrider_connects_refused_total", label "reason" ["draining", "limit", "rate", "token", "origin", "handshake", "store"];
+    Counter connects_refused = "postrider_connects_refused_total", label "reason" ["draining", "limit", "rate", "address", "user", "token", "auth", "origin", "handshake", "store"];
+    /// Requests that ran into a limit, by which.
+    Counter requests_limited = "postrider_requests_limited_total", label "limit" ["head_time", "body_time", "body_bytes", "batch_messages", "recipients", "ttl", "push_rate"];
+    /// Times that a session sent more frames than it may in a second, and was read on later.
+    Counter frames_paced = "postrider_frames_paced_total";
     /// Sessions closed, by code.
-    Counter closes = "postrider_closes_total", label "code" ["normal", "going_away", "protocol", "unsupported", "invalid_data", "too_big", "internal", "restart", "overloaded", "disconnected", "bad_handshake", "origin", "slow", "unresponsive", "store_away", "moved", "token", "lost", "other"];
+    Counter closes = "postrider_closes_total", label "code" ["normal", "going_away", "protocol", "unsupported", "invalid_data", "too_big", "internal", "restart", "overloaded", "disconnected", "bad_handshake", "origin", "slow", "unresponsive", "store_away", "user_limit", "moved", "expired", "token", "lost", "other"];
     /// Session starts by how they resumed.
     Counter resumes = "postrider_resumes_total", label "outcome" ["fresh", "resumed", "gap"];
     /// Bytes waiting in the outboxes of all sessions.
@@ -219,6 +223,10 @@ declare! {
     Histogram store_round_trip_seconds = "postrider_store_round_trip_seconds", unit Seconds, buckets LATENCY_BUCKETS;
     /// Failed calls to the store, by kind of failure.
     Counter store_errors = "postrider_store_errors_total", label "kind" ["unavailable", "timeout", "out_of_memory", "fenced", "other"];
+    /// Fetches of the keys that sign users' tokens, by outcome.
+    Counter jwks_fetches = "postrider_jwks_fetches_total", label "result" ["fetched", "failed"];
+    /// Questions to the auth hook, by what came of them; kept ones were not asked.
+    Counter auth_hook_questions = "postrider_auth_hook_questions_total", label "result" ["allowed", "refused", "failed", "kept"];
     /// Webhook requests by what the receiver made of them.
     Counter webhook_requests = "postrider_webhook_requests_total", label "result" ["taken", "failed", "refused"];
     /// Events that no webhook receiver was told of, by reason.

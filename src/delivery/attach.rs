@@ -31,6 +31,9 @@ pub struct Opening {
     pub session: Arc<Session>,
     /// Its channels, and where each begins.
     pub subscriptions: Vec<(Channel, Start)>,
+    /// When what let it in was issued, in milliseconds since 1970; none where
+    /// nobody is asked who they are.
+    pub issued_at_ms: Option<u64>,
     /// How often the node pings, for `hello`.
     pub heartbeat: Duration,
     /// What the node accepts, for `hello`.
@@ -43,6 +46,12 @@ pub enum OpenError {
     /// The store did not answer.
     #[error("open the session: {0}")]
     Store(#[from] store::Error),
+    /// Its user was logged out since it was let in.
+    #[error("open the session: its user was logged out")]
+    LoggedOut,
+    /// Its user has all the sessions that one may have.
+    #[error("open the session: its user has too many")]
+    TooMany,
     /// The session closed meanwhile.
     #[error("open the session: it closed first")]
     Closed,
@@ -55,7 +64,7 @@ impl Delivery {
     /// When the store is away or the session closes first; the session is
     /// detached when it closes, whatever this returns.
     pub async fn open(&self, opening: Opening) -> Result<(), OpenError> {
-        let Opening { session, subscriptions, heartbeat, limits } = opening;
+        let Opening { session, subscriptions, issued_at_ms, heartbeat, limits } = opening;
         let registry = &self.inner.registry;
         let since_us = self.inner.clock.now_us();
         let mut joins = Vec::with_capacity(subscriptions.len());
@@ -91,6 +100,7 @@ impl Delivery {
             }
             pages.push((held, join.start, page));
         }
+        self.may_stay(&session, issued_at_ms).await?;
         self.greet(&session, &pages, heartbeat, limits);
         for (held, _, page) in pages {
             self.replay(&session, &held, page).await?;

@@ -52,6 +52,7 @@ mod push;
 mod reclaim;
 mod registry;
 mod router;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod trail;
@@ -105,6 +106,8 @@ pub struct Options {
     pub reclaim_after: Duration,
     /// How long a heartbeat lives: without one for that long the node is unready.
     pub heartbeat_ttl: Duration,
+    /// Sessions that one user may have on all nodes together.
+    pub sessions_per_user_max: Option<usize>,
     /// Who is told of what happens, if anyone.
     pub follower: Option<Arc<dyn Follower>>,
 }
@@ -125,6 +128,7 @@ impl Default for Options {
             heartbeat_interval: Duration::from_secs(1),
             reclaim_after: Duration::from_secs(5),
             heartbeat_ttl: Duration::from_secs(3),
+            sessions_per_user_max: None,
             follower: None,
         }
     }

@@ -54,6 +54,7 @@ async fn attach(delivery: &Delivery, options: session::Options) -> (Arc<Session>
     let opening = Opening {
         session: session.clone(),
         subscriptions: vec![(alice(), Start::Now)],
+        issued_at_ms: None,
         heartbeat: Duration::from_secs(25),
         limits: HelloLimits { frame_bytes_max: 1, outbox_messages_max: 1, outbox_bytes_max: 1 },
     };

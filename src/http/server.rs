@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::client::ClientAddress;
-use super::service::Service;
-use super::{App, Options, proxy_protocol};
+use super::service::{Face, Service};
+use super::{App, proxy_protocol};
 
 /// Connections beyond the sessions' limit, for requests.
 const REQUEST_CONNECTIONS: usize = 1_024;
@@ -68,8 +68,8 @@ impl Server {
     }
 
     /// Serves until `stop`; then requests under way are finished.
-    pub async fn run(self, app: App, stop: CancellationToken) {
-        let service = Service::new(&app);
+    pub async fn run(self, app: App, face: Face, stop: CancellationToken) {
+        let service = Service::new(&app, face);
         let slots =
             Arc::new(Semaphore::new(app.inner.options.connections_max.saturating_add(REQUEST_CONNECTIONS)));
         loop {
@@ -91,7 +91,7 @@ impl Server {
                     let (app, stop) = (app.clone(), stop.clone());
                     let tasks = app.inner.tasks.clone();
                     tasks.spawn(async move {
-                        connection.serve(&app.inner.options, stop).await;
+                        connection.serve(&app, stop).await;
                         drop(slot);
                     });
                 }
@@ -111,7 +111,8 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(mut self, options: &Options, stop: CancellationToken) {
+    async fn serve(mut self, app: &App, stop: CancellationToken) {
+        let options = &app.inner.options;
         let head_timeout = options.handshake_timeout;
         if options.proxy_protocol && options.trusted_proxies.include(self.peer) {
             let header = tokio::select! {
@@ -125,12 +126,33 @@ impl Connection {
                 }
             }
         }
+        // Proxies have as many connections as they need; their clients' sessions are counted.
+        let is_proxy = options.trusted_proxies.include(self.peer);
+        let place = if is_proxy { None } else { Some(app.inner.addresses.take(self.peer)) };
+        if matches!(place, Some(None)) {
+            app.refused("address");
+            return tracing::debug!(peer = %self.peer, "an address has all the connections that one may have");
+        }
         self.service.peer(self.peer);
-        serve(self.stream, self.service, stop, head_timeout).await;
+        if serve(self.stream, self.service, stop, head_timeout).await == Some(Cut::HeadTime) {
+            app.inner.metrics.requests_limited.with("head_time").increment(1);
+        }
     }
 }
 
-async fn serve(stream: TcpStream, service: Service, stop: CancellationToken, head_timeout: Duration) {
+/// Why a connection was given up.
+#[derive(Debug, PartialEq, Eq)]
+enum Cut {
+    /// A request's head did not come in time.
+    HeadTime,
+}
+
+async fn serve(
+    stream: TcpStream,
+    service: Service,
+    stop: CancellationToken,
+    head_timeout: Duration,
+) -> Option<Cut> {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_BYTES_MAX);
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
@@ -142,7 +164,7 @@ async fn serve(stream: TcpStream, service: Service, stop: CancellationToken, hea
             connection.await
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
-    }
+    let error = ended.err()?;
+    tracing::debug!(%error, "a connection ended early");
+    error.is_timeout().then_some(Cut::HeadTime)
 }

@@ -21,7 +21,8 @@ use warp::reply::{Reply, Response};
 use crate::protocol::MessageId;
 
 use super::client::ClientAddress;
-use super::{App, Problem, body, trace};
+use super::cross_site::is_for_operators;
+use super::{App, Problem, body, error, trace};
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
@@ -33,18 +34,40 @@ pub(super) struct Service {
     peer: ClientAddress,
 }
 
+/// Whom a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Face {
+    /// Everybody; what operators look at only where they have no listener.
+    Everybody,
+    /// Operators.
+    Operators,
+}
+
 impl Service {
-    pub(super) fn new(app: &App) -> Self {
+    pub(super) fn new(app: &App, face: Face) -> Self {
         let routes = TowerToHyperService::new(warp::service(app.routes()));
         let proxies = app.inner.options.trusted_proxies.clone();
         let app = app.clone();
+        let hides = face == Face::Everybody && app.inner.options.apart;
         let answer = move |mut request: Request<Incoming>, peer: ClientAddress| -> Answer {
             let client = proxies.client(peer, request.headers());
-            let caller = Caller { id: request_id(&request), traceparent: traceparent(&request), client };
+            let reader = app.reads(request.headers());
+            let (id, traceparent) = (request_id(&request), traceparent(&request));
+            let caller = Caller { app: app.clone(), id, traceparent, client, reader };
             request.extensions_mut().insert(client);
+            let elsewhere = hides && is_for_operators(request.uri(), request.headers());
+            let early = app.preflight(&request).or_else(|| {
+                let problem = if elsewhere { Some(error::elsewhere()) } else { app.refuses_page(&request) };
+                problem.map(Reply::into_response)
+            });
+            if let Some(early) = early {
+                return Box::pin(async move { Ok(caller.finish(early)) });
+            }
             if is_push(&request) {
-                let app = app.clone();
-                return Box::pin(async move { Ok(caller.finish(app.take_push(request).await)) });
+                return Box::pin(async move {
+                    let answer = caller.app.take_push(request).await;
+                    Ok(caller.finish(answer))
+                });
             }
             let answer = routes.call(request);
             Box::pin(async move { Ok(caller.finish(answer.await?)) })
@@ -86,20 +109,27 @@ impl App {
 
 /// Whose request it is, and what it is called.
 struct Caller {
+    app: App,
     id: HeaderValue,
     traceparent: Option<HeaderValue>,
     client: ClientAddress,
+    /// The origin of a page that may read the answer.
+    reader: Option<HeaderValue>,
 }
 
 impl Caller {
     /// Renders a problem, and tells every answer's caller what its request is called.
     fn finish(self, mut response: Response) -> Response {
-        let Self { id, traceparent, client } = self;
+        let Self { app, id, traceparent, client, reader } = self;
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
             let (status, code) = (problem.status.as_u16(), problem.code);
             tracing::debug!(request_id = ?id, %client, status, code, "refused");
+            if let Some(limit) = error::limit_of(code) {
+                app.inner.metrics.requests_limited.with(limit).increment(1);
+            }
             response = problem.render(id.to_str().unwrap_or_default());
         }
+        app.finish_answer(reader.as_ref(), response.headers_mut());
         response.headers_mut().insert(trace::REQUEST_ID, id);
         if let Some(traceparent) = traceparent {
             response.headers_mut().insert(trace::TRACEPARENT, traceparent);

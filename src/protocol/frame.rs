@@ -127,6 +127,11 @@ pub enum ServerFrame<'a> {
         /// What the node accepts.
         limits: HelloLimits,
     },
+    /// The session's token ends soon: send `auth` with a fresh one.
+    Reauth {
+        /// When the session is closed otherwise, in milliseconds.
+        within_ms: u64,
+    },
     /// Messages were lost.
     Gap {
         /// In which channel.
