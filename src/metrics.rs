@@ -208,9 +208,11 @@ declare! {
     /// Connections refused before they became sessions, by reason.
     Counter connects_refused = "postrider_connects_refused_total", label "reason" ["draining", "limit", "rate", "token", "origin", "handshake", "store"];
     /// Sessions closed, by code.
-    Counter closes = "postrider_closes_total", label "code" ["normal", "going_away", "protocol", "unsupported", "invalid_data", "too_big", "internal", "restart", "overloaded", "disconnected", "bad_handshake", "origin", "slow", "unresponsive", "store_away", "moved", "token", "lost", "other"];
+    Counter closes = "postrider_closes_total", label "code" ["normal", "going_away", "protocol", "unsupported", "invalid_data", "too_big", "internal", "restart", "overloaded", "disconnected", "bad_handshake", "origin", "slow", "unresponsive", "store_away", "moved", "token", "topic", "lost", "other"];
     /// Session starts by how they resumed.
     Counter resumes = "postrider_resumes_total", label "outcome" ["fresh", "resumed", "gap"];
+    /// Topics that sessions asked for and did not get to listen to, by reason.
+    Counter subscriptions_refused = "postrider_subscriptions_refused_total", label "reason" ["invalid", "not_allowed", "limit", "store"];
     /// Bytes waiting in the outboxes of all sessions.
     Gauge outbox_bytes = "postrider_outbox_bytes", unit Bytes;
     /// Time of the last heartbeat that the store took.

@@ -199,6 +199,7 @@ fn delivery_options(config: &Config) -> delivery::Options {
     delivery::Options {
         heal_interval: config.heal_interval,
         cursor_flush: config.cursor_flush,
+        topics_max: config.session_topics_max,
         heartbeat_interval: config.heartbeat_interval,
         heartbeat_ttl: config.heartbeat_ttl,
         reclaim_after: config.heartbeat_ttl + config.heartbeat_grace,

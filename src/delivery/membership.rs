@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use crate::protocol::NodeId;
 use crate::store::{self, Beat, Join, NodeInfo};
 
-use super::attach::backoff;
 use super::held::Held;
+use super::replay::backoff;
 use super::{Delivery, Inner};
 
 /// Channels registered at once when a node rejoins.

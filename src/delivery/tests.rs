@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::order::Touched;
 use super::*;
 use crate::protocol::frame::{Dialect, HelloLimits, Outgoing};
-use crate::protocol::{Channel, Epoch, Message, MessageId, Position, SessionId};
+use crate::protocol::{Channel, Epoch, Grant, Message, MessageId, Position, SessionId};
 use crate::session::pipe::{Client, Received, pipe};
 use crate::session::{self, Hold, Identity, Run, Session, Token};
 use crate::store::{EntryId, Limits, Start, StreamEntry, memory};
@@ -50,12 +50,13 @@ async fn attach(delivery: &Delivery, options: session::Options) -> (Arc<Session>
     let session =
         Session::new(SessionId::generate(), Dialect::Plain, Box::new(near), options, events, &metrics);
     let run = session.clone().run(Bytes::new());
-    session.identify(Identity { user: alice(), device: None });
+    session.identify(Identity { user: alice(), device: None, topics: Grant::default() });
     let opening = Opening {
         session: session.clone(),
         subscriptions: vec![(alice(), Start::Now)],
+        asked: Asked::default(),
         heartbeat: Duration::from_secs(25),
-        limits: HelloLimits { frame_bytes_max: 1, outbox_messages_max: 1, outbox_bytes_max: 1 },
+        limits: HelloLimits::default(),
     };
     delivery.open(opening).await.expect("opens");
     (session, run, Client::new(far))

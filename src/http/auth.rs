@@ -12,7 +12,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::protocol::Channel;
+use crate::protocol::{Channel, Grant, PATTERNS_MAX};
 
 /// The longest token that is looked at.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -75,6 +75,11 @@ pub enum AuthError {
     /// It names nobody.
     #[error("the token's 'sub' must be the user's name: a text of 1 to 200 bytes without spaces")]
     Subject,
+    /// Its topics are no list of patterns.
+    #[error(
+        "the token's 'topics' must be a list of up to {PATTERNS_MAX} names or beginnings, like 'orders.*'"
+    )]
+    Topics,
     /// A subprotocol `bearer.…` that cannot be decoded.
     #[error("the subprotocol after 'bearer.' must be the token in base64url without padding")]
     Subprotocol,
@@ -91,6 +96,8 @@ pub enum AuthError {
 pub struct Identity {
     /// The user's own channel.
     pub user: Channel,
+    /// The topics that its sessions may subscribe to.
+    pub topics: Grant,
     /// When the token stops being valid: seconds since 1970.
     pub expires_at: Option<u64>,
 }
@@ -131,6 +138,8 @@ struct Claims {
     sub: serde_json::Value,
     #[serde(default)]
     exp: Option<serde_json::Value>,
+    #[serde(default)]
+    topics: Option<serde_json::Value>,
 }
 
 impl Authenticator {
@@ -174,7 +183,7 @@ impl Authenticator {
         }
         let Mode::Jwt { key, validation, .. } = &self.0 else {
             let user = Channel::user(token).map_err(|_| AuthError::NotAName)?;
-            return Ok(Identity { user, expires_at: None });
+            return Ok(Identity { user, topics: Grant::everything(), expires_at: None });
         };
         // RFC 7515 §4.1.11: an extension marked critical that one does not know is refused.
         let header = jsonwebtoken::decode_header(token).map_err(|error| refusal(error.kind()))?;
@@ -188,7 +197,8 @@ impl Authenticator {
             Err(error) => return Err(refusal(error.kind())),
         };
         let user = claims.sub.as_str().and_then(|name| Channel::user(name).ok()).ok_or(AuthError::Subject)?;
-        Ok(Identity { user, expires_at: claims.exp.as_ref().and_then(seconds) })
+        let topics = topics(claims.topics.as_ref()).ok_or(AuthError::Topics)?;
+        Ok(Identity { user, topics, expires_at: claims.exp.as_ref().and_then(seconds) })
     }
 
     /// Who sends, by the `Authorization` header.
@@ -217,6 +227,13 @@ pub(super) fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, rest) = authorization.trim().split_once(' ')?;
     let rest = rest.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty()).then_some(rest)
+}
+
+/// The topics that a claim grants: none without it.
+fn topics(claim: Option<&serde_json::Value>) -> Option<Grant> {
+    let Some(claim) = claim else { return Some(Grant::default()) };
+    let names: Option<Vec<&str>> = claim.as_array()?.iter().map(|name| name.as_str()).collect();
+    Grant::topics(names?).ok()
 }
 
 /// A NumericDate may have a fraction; a session that ends that much early harms nobody.

@@ -27,7 +27,8 @@ fn part(json: &Value) -> String {
 fn a_signed_token_stands_for_its_subject() {
     let exp = get_current_timestamp() + 60;
     let identity = jwt().user(&token(&json!({"sub": "alice", "exp": exp, "aud": "other"}))).expect("valid");
-    assert_eq!(identity, Identity { user: Channel::user("alice").expect("valid"), expires_at: Some(exp) });
+    let user = Channel::user("alice").expect("valid");
+    assert_eq!(identity, Identity { user, topics: Grant::default(), expires_at: Some(exp) });
     let endless = jwt().user(&token(&json!({"sub": "alice"}))).expect("valid");
     assert_eq!(endless.expires_at, None);
 }
@@ -61,6 +62,25 @@ fn the_subject_must_be_a_name() {
         assert_eq!(jwt().user(&token(&json!({"sub": sub}))), Err(AuthError::Subject), "{sub}");
     }
     assert_eq!(jwt().user(&token(&json!({}))), Err(AuthError::Subject));
+}
+
+#[test]
+fn topics_are_what_the_claim_grants_and_a_wrong_claim_is_no_silent_nothing() {
+    let of = |topics: Value| {
+        jwt().user(&token(&json!({"sub": "a", "topics": topics}))).map(|identity| identity.topics)
+    };
+    let topic = |name| Channel::topic(name).expect("valid");
+    let granted = of(json!(["orders.*", "news"])).expect("valid");
+    assert!(granted.allows(&topic("orders.42")) && granted.allows(&topic("news")));
+    assert!(!granted.allows(&topic("other")) && !granted.allows(&Channel::user("a").expect("valid")));
+    assert_eq!(of(json!([])), Ok(Grant::default()));
+    assert_eq!(of(json!(null)), Ok(Grant::default()));
+    let many: Vec<_> = (0..=PATTERNS_MAX).map(|n| format!("t{n}")).collect();
+    for bad in [json!("orders.*"), json!([7]), json!(["orders.4*"]), json!([""]), json!({}), json!(many)] {
+        assert_eq!(of(bad.clone()), Err(AuthError::Topics), "{bad}");
+    }
+    let open = Authenticator::new(&AuthOptions::None).user("a").expect("a name");
+    assert!(open.topics.allows(&topic("anything")));
 }
 
 #[test]

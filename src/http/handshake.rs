@@ -3,11 +3,11 @@
 use warp::http::header::{HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use warp::http::{HeaderMap, HeaderValue, Uri};
 
+use crate::delivery::Asked;
 use crate::protocol::close::CloseCode;
-use crate::protocol::frame::{Dialect, SUBPROTOCOL};
+use crate::protocol::frame::{Dialect, From, SUBPROTOCOL};
 use crate::protocol::{Device, Position};
 use crate::session::Identity;
-use crate::store::Start;
 
 use super::auth::{AuthError, Authenticator};
 use super::credentials::{Presented, presented};
@@ -19,8 +19,10 @@ pub(super) struct Wish {
     /// What to answer of the subprotocols offered.
     pub(super) subprotocol: Option<HeaderValue>,
     pub(super) device: Option<Device>,
-    /// Where to begin, if the query says so.
-    pub(super) start: Option<Start>,
+    /// Topics, and where to begin, as far as the query says so.
+    pub(super) asked: Asked,
+    /// Where to begin in the user's own channel, if the query says so.
+    pub(super) position: Option<Position>,
     /// Whether a `resume` frame will say where to begin.
     pub(super) resume: bool,
     presented: Result<Option<Presented>, AuthError>,
@@ -48,7 +50,8 @@ impl Wish {
             dialect,
             subprotocol,
             device: None,
-            start: None,
+            asked: Asked::default(),
+            position: None,
             resume: false,
             presented: presented(headers, Some(query)),
             fault: None,
@@ -66,14 +69,15 @@ impl Wish {
                 Err(_) => self.fault = Some("?device= is 1 to 64 of A-Z a-z 0-9 . _ -, like 'phone'"),
             },
             "from" => match value {
-                "now" => self.start = Some(Start::Now),
-                "oldest" => self.start = Some(Start::Oldest),
+                "now" => self.asked.from = Some(From::Now),
+                "oldest" => self.asked.from = Some(From::Oldest),
                 _ => self.fault = Some("?from= is 'now' or 'oldest'"),
             },
             "pos" => match value.parse::<Position>() {
-                Ok(position) => self.start = Some(Start::After(position)),
+                Ok(position) => self.position = Some(position),
                 Err(_) => self.fault = Some("?pos= must be the \"pos\" of a message, unchanged"),
             },
+            "topic" => self.asked.topics.push(value.to_owned()),
             "resume" if value == "1" => {
                 self.resume = self.dialect == Dialect::Envelope;
                 if !self.resume {
@@ -106,7 +110,11 @@ impl Wish {
             return Admission::Refuse(CloseCode::ORIGIN, reason.into());
         }
         match authenticator.user(&presented.token) {
-            Ok(identity) => Admission::Enter(Identity { user: identity.user, device: self.device.clone() }),
+            Ok(identity) => Admission::Enter(Identity {
+                user: identity.user,
+                device: self.device.clone(),
+                topics: identity.topics,
+            }),
             Err(error) => Admission::Refuse(CloseCode::TOKEN, error.to_string()),
         }
     }

@@ -4,6 +4,7 @@
 //! must be able to read (a bad token, a wrong origin, an overloaded node) is a
 //! close frame behind a completed upgrade, since browsers hide failed ones.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use hyper::upgrade::OnUpgrade;
@@ -21,7 +22,6 @@ use crate::protocol::close::CloseCode;
 use crate::protocol::frame::{ClientFrame, HelloLimits, Outgoing};
 use crate::protocol::{Channel, Position, SessionId, ws};
 use crate::session::{Ending, Events, Identity, Session};
-use crate::store::Start;
 
 use super::handshake::{Admission, Wish};
 use super::visitor::{Visitor, visits};
@@ -130,18 +130,13 @@ impl App {
             session.identify(identity.clone());
         }
         visitor.came(&session);
-        inner.tasks.spawn(visits(visitor, session.clone(), run));
+        // Attached before anything is read, so that its first frame finds it so.
         match admission {
             Admission::Refuse(code, reason) => session.close(code, &reason),
-            Admission::Enter(_) => {
-                if wish.resume {
-                    self.await_entry(session);
-                } else {
-                    self.open(session, wish.start);
-                }
-            }
-            Admission::Await => self.await_entry(session),
+            Admission::Enter(_) if !wish.resume => self.open(session.clone(), wish),
+            Admission::Enter(_) | Admission::Await => self.await_entry(session.clone()),
         }
+        inner.tasks.spawn(visits(visitor, session, run));
     }
 
     /// Closes a session that does not authenticate, or resume as it announced.
@@ -164,24 +159,35 @@ impl App {
         });
     }
 
-    /// Attaches an identified session to its user's channel.
-    fn open(&self, session: Arc<Session>, start: Option<Start>) {
+    /// Attaches an identified session to its user's channel, everyone's, and the
+    /// topics that it asks for.
+    fn open(&self, session: Arc<Session>, wish: Wish) {
         let Some(identity) = session.identity() else { return };
-        let start = start.unwrap_or_else(|| Start::Cursor(identity.device.clone()));
+        let Wish { mut asked, position, .. } = wish;
+        if let Some(position) = position {
+            asked.positions.entry(identity.user.to_string()).or_insert(position);
+        }
+        let begin = |channel: Channel| {
+            let start = asked.start(identity, &channel);
+            (channel, start)
+        };
         let options = &self.inner.session_options;
         let opening = Opening {
-            subscriptions: vec![(identity.user.clone(), start)],
+            subscriptions: vec![begin(identity.user.clone()), begin(Channel::all())],
+            asked,
             heartbeat: options.heartbeat_interval,
             limits: HelloLimits {
                 frame_bytes_max: options.frame_bytes_max,
                 outbox_messages_max: options.outbox_messages_max,
                 outbox_bytes_max: options.outbox_bytes_max,
+                topics_max: self.inner.delivery.topics_max(),
             },
             session: session.clone(),
         };
         let app = self.clone();
+        let opened = self.inner.delivery.open(opening);
         self.inner.tasks.spawn(async move {
-            if let Err(error @ OpenError::Store(_)) = app.inner.delivery.open(opening).await {
+            if let Err(error @ OpenError::Store(_)) = opened.await {
                 app.refused("store");
                 tracing::warn!(session = %session.id(), %error, "a session was turned away");
                 session.close(CloseCode::STORE_AWAY, "the store is away; reconnect in a moment");
@@ -198,24 +204,28 @@ struct Entering {
 }
 
 impl Entering {
-    /// Goes on with positions from an `auth` or `resume` frame.
-    fn enter(&self, session: &Arc<Session>, position: Option<Position>) {
-        let Some(wish) = self.waiting.lock().expect("no panic while held").take() else { return };
-        self.app.open(session.clone(), position.map(Start::After).or(wish.start));
+    /// Goes on with positions and topics from an `auth` or `resume` frame.
+    fn enter(&self, session: &Arc<Session>, positions: BTreeMap<String, Position>, topics: Vec<String>) {
+        let Some(mut wish) = self.waiting.lock().expect("no panic while held").take() else { return };
+        wish.asked.positions = positions;
+        wish.asked.topics.extend(topics);
+        self.app.open(session.clone(), wish);
     }
 
-    fn authenticate(&self, session: &Arc<Session>, token: &str) -> Option<Channel> {
+    /// Says whose the session is, by its token; `false` when it is closed instead.
+    fn authenticate(&self, session: &Arc<Session>, token: &str) -> bool {
         let device =
-            self.waiting.lock().expect("no panic while held").as_ref().map(|wish| wish.device.clone())?;
+            self.waiting.lock().expect("no panic while held").as_ref().map(|wish| wish.device.clone());
+        let Some(device) = device else { return false };
         match self.app.inner.authenticator.user(token) {
             Ok(identity) => {
-                session.identify(Identity { user: identity.user.clone(), device });
-                Some(identity.user)
+                session.identify(Identity { user: identity.user, device, topics: identity.topics });
+                true
             }
             Err(error) => {
                 self.app.refused("token");
                 session.close(CloseCode::TOKEN, &error.to_string());
-                None
+                false
             }
         }
     }
@@ -233,17 +243,23 @@ impl Events for Entering {
     fn frame(&self, session: &Arc<Session>, frame: ClientFrame) {
         let waiting = self.waiting.lock().expect("no panic while held").as_ref().map(|wish| wish.resume);
         match (waiting, frame) {
-            (Some(resume), ClientFrame::Auth { token, positions }) if session.identity().is_none() => {
-                let Some(user) = self.authenticate(session, &token) else { return };
-                let position = positions.get(user.as_str()).copied();
-                if position.is_some() || !resume {
-                    self.enter(session, position);
+            (Some(resume), ClientFrame::Auth { token, positions, topics })
+                if session.identity().is_none() =>
+            {
+                if !self.authenticate(session, &token) {
+                    return;
+                }
+                if resume && positions.is_empty() {
+                    let mut waiting = self.waiting.lock().expect("no panic while held");
+                    waiting.iter_mut().for_each(|wish| wish.asked.topics.extend_from_slice(&topics));
+                } else {
+                    self.enter(session, positions, topics);
                 }
             }
-            (Some(true), ClientFrame::Resume { positions }) => {
-                let Some(identity) = session.identity() else { return };
-                self.enter(session, positions.get(identity.user.as_str()).copied());
+            (Some(true), ClientFrame::Resume { positions, topics }) if session.identity().is_some() => {
+                self.enter(session, positions, topics);
             }
+            (Some(true), ClientFrame::Resume { .. }) => {}
             (_, frame) => self.app.inner.events.frame(session, frame),
         }
     }

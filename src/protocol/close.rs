@@ -68,6 +68,8 @@ close_codes! {
     MOVED = 4200, "moved";
     /// The token is missing or not valid.
     TOKEN = 4403, "token";
+    /// The token does not allow a topic that was asked for.
+    TOPIC = 4404, "topic";
 }
 
 impl CloseCode {

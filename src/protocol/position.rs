@@ -72,6 +72,9 @@ pub struct Position {
 pub struct ParsePositionError;
 
 impl Position {
+    /// Before the first message of a channel that nothing was ever sent to.
+    pub const BEGINNING: Self = Self { epoch: Epoch(0), seq: 0 };
+
     /// The position of this epoch and sequence number.
     #[must_use]
     pub fn new(epoch: Epoch, seq: u64) -> Self {

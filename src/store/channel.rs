@@ -82,12 +82,17 @@ pub struct Join {
 /// Where to begin reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// Behind a position the client gave.
+    /// Behind a position the client gave. [`Position::BEGINNING`] is before
+    /// everything, whatever epoch the channel got.
     After(Position),
     /// Behind what the named device acknowledged last; without a device, or
     /// when it has no cursor yet, behind the watermark: the last message that
     /// any device received.
     Cursor(Option<Device>),
+    /// Behind what the named device acknowledged last; when it has no cursor
+    /// yet, behind the last message: where many users meet, what others have
+    /// received says nothing of this one.
+    CursorOrNow(Device),
     /// Behind the last message.
     Now,
     /// At the oldest message that is kept.

@@ -41,4 +41,5 @@ mod resume;
 mod routing;
 mod slow;
 mod status;
+mod topics;
 mod webhooks;

@@ -5,16 +5,20 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn what_came_behind_the_handshake_is_read_first() {
-    let leftover = frame(0x1, br#"{"type":"subscribe","channels":["topic:a"]}"#);
+    let leftover = frame(0x1, br#"{"type":"subscribe","topics":["a"]}"#);
     let rig = Rig::with(Dialect::Envelope, AMPLE, Options::default(), leftover.into());
-    rig.client.text(r#"{"type":"unsubscribe","channels":["topic:a"]}"#).await;
+    rig.client.text(r#"{"type":"unsubscribe","topics":["a"]}"#).await;
     eventually(|| rig.log.all().len() == 2).await;
-    let channels = vec!["topic:a".to_owned()];
+    let topics = vec!["a".to_owned()];
     assert_eq!(
         rig.log.all(),
         vec![
-            Told::Frame(ClientFrame::Subscribe { channels: channels.clone() }),
-            Told::Frame(ClientFrame::Unsubscribe { channels })
+            Told::Frame(ClientFrame::Subscribe {
+                topics: topics.clone(),
+                positions: BTreeMap::new(),
+                from: None
+            }),
+            Told::Frame(ClientFrame::Unsubscribe { topics })
         ]
     );
 }

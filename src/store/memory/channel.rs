@@ -169,7 +169,7 @@ impl State {
 
     /// Notes where a device begins that joins for the first time.
     pub(super) fn place(&mut self, start: &Start, page: &Page, now: Now) {
-        if let Start::Cursor(Some(device)) = start {
+        if let Start::Cursor(Some(device)) | Start::CursorOrNow(device) = start {
             let place = page.head.map(|head| Position::new(head.epoch, page.after));
             self.cursors.place(device, place, now.ms());
         }
@@ -182,16 +182,20 @@ impl State {
             let lost = given.filter(|given| given.seq > 0);
             return (0, lost.map(|from| Gap { from: Some(from), to: None, reason: GapReason::Reset }));
         };
-        let watermark = Position::new(numbering.head().epoch, self.watermark);
+        let head = numbering.head();
+        let watermark = Position::new(head.epoch, self.watermark);
+        let cursor = |device| {
+            let place = self.cursors.get(device)?;
+            Some(place.unwrap_or(Position::new(head.epoch, 0)))
+        };
         let from = match start {
-            Start::Now => return (numbering.head().seq, None),
+            Start::Now => return (head.seq, None),
             Start::Oldest => return (self.floor, None),
+            Start::After(Position::BEGINNING) => Position::new(head.epoch, 0),
             Start::After(given) => *given,
             Start::Cursor(None) => watermark,
-            Start::Cursor(Some(device)) => match self.cursors.get(device) {
-                Some(place) => place.unwrap_or(Position::new(watermark.epoch, 0)),
-                None => watermark,
-            },
+            Start::Cursor(Some(device)) => cursor(device).unwrap_or(watermark),
+            Start::CursorOrNow(device) => cursor(device).unwrap_or(head),
         };
         let (after, reset) = match numbering.meaning(from) {
             Meaning::Valid => (from.seq, false),

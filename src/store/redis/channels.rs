@@ -189,7 +189,7 @@ pub(super) async fn inspect(store: &Store, channel: &Channel) -> Result<ChannelI
 
 fn read_cursor(device: Value, cursor: Value) -> Result<Cursor, Error> {
     let device = reply::text(INFO, device)?;
-    let device: Device = device.parse().map_err(|error| corrupt(INFO, format!("{error}")))?;
+    let device = Device::from_store(&device).map_err(|error| corrupt(INFO, format!("{error}")))?;
     let mut packed = Packed::new(INFO, reply::bytes(INFO, cursor)?);
     Ok(Cursor { device, position: packed.position()?, at_ms: packed.number(6)? })
 }

@@ -2,7 +2,7 @@
 
 use ::redis::{Cmd, Pipeline, Value};
 
-use crate::protocol::{Channel, Epoch, Message};
+use crate::protocol::{Channel, Epoch, Message, Position};
 use crate::store::{Error, Gap, GapReason, Join, Page, Settled, Start};
 
 use super::Store;
@@ -61,6 +61,7 @@ fn add_start(command: &mut Cmd, start: &Start, limit: usize) {
         Start::Cursor(device) => {
             command.arg("cursor").arg(device.as_ref().map_or("", |device| device.as_str()))
         }
+        Start::CursorOrNow(device) => command.arg("cursor_or_now").arg(device.as_str()),
         Start::Now => command.arg("now"),
         Start::Oldest => command.arg("oldest"),
     };
@@ -81,7 +82,9 @@ fn page(channel: &Channel, start: &Start, limit: usize, value: Value) -> Result<
     };
     let mut from = packed.position()?;
     let to = packed.position()?;
-    if let Start::After(given) = start {
+    if let Start::After(given) = start
+        && *given != Position::BEGINNING
+    {
         // The very position, were it too great for a script's six bytes.
         from = *given;
     }
@@ -118,7 +121,7 @@ fn message(
         id,
         channel: channel.clone(),
         // Numbers go on across epochs, so all that is kept has a number in this one.
-        position: Some(crate::protocol::Position::new(epoch, seq)),
+        position: Some(Position::new(epoch, seq)),
         accepted_at_us,
         expires_at_ms,
         data,
