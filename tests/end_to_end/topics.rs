@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Cluster, Device, Dial, Node, NodeOptions, PATIENCE, eventually, settled};
+use crate::harness::{Api, Cluster, Device, Node, NodeOptions, PATIENCE, eventually, settled};
 
 fn numbers(range: std::ops::Range<u32>) -> Vec<Value> {
     range.map(|n| json!(n)).collect()

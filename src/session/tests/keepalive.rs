@@ -1,5 +1,7 @@
 //! Pings, confirmations, and what the session hears.
 
+use std::collections::BTreeMap;
+
 use super::super::pipe::frame;
 use super::*;
 
@@ -49,7 +51,7 @@ async fn a_plain_client_may_only_authenticate() {
     rig.client.text(r#"{"type":"auth","token":"u"}"#).await;
     rig.client.close(1000, "").await;
     rig.task.await.expect("ends");
-    let auth = ClientFrame::Auth { token: "t".to_owned(), positions: Default::default() };
+    let auth = ClientFrame::Auth { token: "t".to_owned(), positions: BTreeMap::new(), topics: Vec::new() };
     assert_eq!(rig.log.all(), vec![Told::Frame(auth), Told::Closed(Ending::Peers(CloseCode::NORMAL))]);
 }
 
