@@ -66,7 +66,7 @@ async fn carries(load: Load, blow: Blow) -> Figures {
     assert_eq!(figures.lost, 0, "accepted and lost");
     if blow == Blow::RedisKilled {
         let late = figures.refused_outside.iter().max().copied().unwrap_or_default();
-        assert!(late < Duration::from_secs(2), "refused {late:?} after redis was back");
+        assert!(late < Duration::from_secs(1), "refused {late:?} after redis was back");
     } else {
         assert_eq!(figures.refused, 0, "refused although redis was there");
     }

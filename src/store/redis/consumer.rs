@@ -29,7 +29,8 @@ const CONSUMER: &str = "c";
 /// Short, so that acknowledgements and shutdown do not wait long behind it.
 const BLOCK: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// As the shared connection's: what is read late is delivered late.
+const BACKOFF_MAX: Duration = Duration::from_millis(250);
 
 pub(super) struct Reader {
     connector: Connector,

@@ -38,7 +38,11 @@ const KEEPALIVE_PROBES: u32 = 3;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(4);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Pushes are refused for as long as a Redis that is back is not found: four
+/// attempts a second cost a node nothing, nor a Redis that a hundred nodes wait for.
+const BACKOFF_MAX: Duration = Duration::from_millis(250);
+/// How long a connection must hold before its loss begins the pace anew.
+const STABLE_AFTER: Duration = Duration::from_secs(2);
 
 /// A live connection, and what was found behind it.
 pub(super) struct Conn {
@@ -166,7 +170,7 @@ impl Shared {
         loop {
             self.lost.notified().await;
             // One that broke at once proves nothing: the pace stays.
-            if opened_at.elapsed() > BACKOFF_MAX {
+            if opened_at.elapsed() > STABLE_AFTER {
                 backoff = BACKOFF_MIN;
             }
             loop {
