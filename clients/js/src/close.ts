@@ -20,6 +20,7 @@ export const CLOSE_CODES = {
   store_away: 4103,
   moved: 4200,
   token: 4403,
+  topic: 4404,
 } as const;
 
 /** What follows a close: nothing more, a new try (later or at once), or a try with a new token. */
