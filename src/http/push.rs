@@ -47,7 +47,7 @@ impl App {
         let push: PushBody<'_> = parse(&body)?;
         let channels = match &push.to {
             Recipients::One(to) => {
-                let channel = recipient(to)?;
+                let channel: Channel = to.parse()?;
                 let idempotency = idempotency(&sender, key, &push, &body);
                 let append = Append { idempotency, ..self.append(&push, channel.clone(), trace)? };
                 let pushed = self.inner.delivery.push(append).await?;
@@ -57,7 +57,7 @@ impl App {
                 let detail = format!("\"to\" may list 1 to {RECIPIENTS_MAX} channels");
                 return Err(Problem::invalid("invalid_recipients", detail));
             }
-            Recipients::Many(to) => to.iter().map(|to| recipient(to)).collect::<Result<Vec<_>, _>>()?,
+            Recipients::Many(to) => to.iter().map(|to| to.parse()).collect::<Result<Vec<Channel>, _>>()?,
         };
         let idempotency = idempotency(&sender, key, &push, &body);
         let append = |channel: &Channel| {
@@ -101,7 +101,7 @@ impl App {
                         "in a batch each message has one \"to\"",
                     ));
                 };
-                let channel = recipient(to)?;
+                let channel: Channel = to.parse()?;
                 // One header for the whole batch: each item gets a key of its own.
                 let key = key.as_deref().map(|key| format!("{key}#{at}"));
                 let idempotency = idempotency(&sender, key, push, push.data.get().as_bytes());
@@ -170,14 +170,6 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
         };
         Problem::new(status, code, format!("{error}; a push is {{\"to\": \"user:alice\", \"data\": …}}"))
     })
-}
-
-fn recipient(to: &str) -> Result<Channel, Problem> {
-    let channel: Channel = to.parse()?;
-    if channel.user_name().is_none() {
-        return Err(Problem::invalid("unsupported_channel", "this release delivers to users: \"user:NAME\""));
-    }
-    Ok(channel)
 }
 
 /// The `Idempotency-Key` header, quoted as its draft says or bare.

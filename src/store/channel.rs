@@ -227,8 +227,10 @@ pub struct ChannelInfo {
     pub ledger: Ledger,
     /// The directory, as stored: not intersected with the live nodes.
     pub routes: Vec<Route>,
-    /// The devices' cursors.
+    /// The devices' cursors: about [`DEVICES_MAX`](super::DEVICES_MAX) at most.
     pub cursors: Vec<Cursor>,
+    /// Whether there are more.
+    pub more_cursors: bool,
 }
 
 /// How far a device has come.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use crate::protocol::{Channel, Device, NodeId, Position};
 use crate::store::{
-    Append, Appended, ChannelInfo, Error, Gap, GapReason, Ledger, Limits, Page, Route, Settled, Start,
+    Append, Appended, ChannelInfo, DEVICES_MAX, Error, Gap, GapReason, Ledger, Limits, Page, Route, Settled,
+    Start,
 };
 
 use super::clock::Now;
@@ -306,7 +307,8 @@ impl State {
             waiting_counted: self.mailbox.count(self.watermark, u64::MAX) + self.ephemeral_waiting(),
             ledger,
             routes,
-            cursors: self.cursors.list(),
+            more_cursors: self.cursors.len() > DEVICES_MAX,
+            cursors: self.cursors.list(DEVICES_MAX),
         }
     }
 
