@@ -301,6 +301,32 @@ pub(super) mod tests {
         Session::new(SessionId::generate(), Dialect::Plain, wire, options, Arc::new(Nobody), &metrics)
     }
 
+    #[tokio::test]
+    async fn a_subscription_that_was_given_up_shows_nothing_whatever_was_asked_for_since() {
+        let held = Held::new(Channel::topic("news").expect("valid"));
+        let (session, message) = (session(), ephemeral(&held.channel, 20));
+        held.add(&session, 0, || 1);
+        held.remove(session.id());
+        held.add(&session, 0, || 2);
+        assert!(!held.queue(&session, 1, &message) && session.outbox_bytes() == 0);
+        assert_eq!(held.go_live(session.id(), 1, None), Live::Gone);
+        assert!(held.queue(&session, 2, &message) && session.outbox_bytes() > 0);
+        assert_eq!(held.go_live(session.id(), 2, None), Live::Yes);
+    }
+
+    fn ephemeral(channel: &Channel, accepted_at_us: u64) -> Arc<Outgoing> {
+        Arc::new(Outgoing::new(Message {
+            id: MessageId::from_bits(1),
+            channel: channel.clone(),
+            position: None,
+            accepted_at_us,
+            expires_at_ms: 0,
+            data: bytes::Bytes::from_static(b"1"),
+            trace: None,
+            accountable: true,
+        }))
+    }
+
     /// Found by the storms: a user's phone had it from one node, moved, and had
     /// it again from another, which had been standing still.
     #[tokio::test]
@@ -312,16 +338,7 @@ pub(super) mod tests {
             held.add(session, since_us, || since_us);
             assert_eq!(held.go_live(session.id(), since_us, None), Live::Yes);
         }
-        let message = Arc::new(Outgoing::new(Message {
-            id: MessageId::from_bits(1),
-            channel,
-            position: None,
-            accepted_at_us: 20,
-            expires_at_ms: 0,
-            data: bytes::Bytes::from_static(b"1"),
-            trace: None,
-            accountable: true,
-        }));
+        let message = ephemeral(&channel, 20);
         let token: Token = Arc::new(Nobody);
         let mut touched = Touched::default();
         assert_eq!(held.accept(&message, &token, &mut touched, 1), Accepted::Shown(1));

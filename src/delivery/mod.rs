@@ -57,6 +57,8 @@ mod subscribe;
 mod subscribers;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod topic_tests;
 mod trail;
 
 use std::sync::Arc;

@@ -366,25 +366,35 @@ mod crowd {
         stream
     }
 
-    /// Reads one unmasked text frame of each.
+    /// Reads the next frame that is no ping.
+    async fn frame(stream: &mut TcpStream) -> Vec<u8> {
+        loop {
+            let mut head = [0; 2];
+            stream.read_exact(&mut head).await.expect("a frame");
+            let mut frame = vec![0; usize::from(head[1])];
+            stream.read_exact(&mut frame).await.expect("the rest of it");
+            if head[0] != 0x89 {
+                return frame;
+            }
+        }
+    }
+
+    /// Each reads one short text.
     pub(super) async fn each_reads(crowd: &mut [TcpStream], text: &str) {
-        let expected = [&[0x81, u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
-        let expected = &expected;
         let reads = futures_util::stream::iter(crowd).for_each_concurrent(256, |stream| async move {
-            let mut frame = vec![0; expected.len()];
-            stream.read_exact(&mut frame).await.expect("a frame");
-            assert_eq!(&frame, expected);
+            assert_eq!(frame(stream).await, text.as_bytes());
         });
         tokio::time::timeout(crate::harness::PATIENCE, reads).await.expect("everyone has it in time");
     }
 }
 
-/// Ten thousand sockets, a third of them on each node.
+/// As many as leave time for other tests; `delivery` tries it with ten thousand
+/// sessions that need no sockets.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_with_ten_thousand_subscribers_on_three_nodes_costs_three_entries() {
+async fn a_topic_costs_one_entry_a_node_however_many_listen() {
     use futures_util::StreamExt;
-    const SUBSCRIBERS: usize = 10_000;
-    let config = "handshakes_per_second_max = 100000\nping_interval_seconds = 300\n".to_owned();
+    const SUBSCRIBERS: usize = 600;
+    let config = "ping_interval_seconds = 3600\npong_timeout_seconds = 3600\n".to_owned();
     let options = NodeOptions { config: Some(config), ..NodeOptions::default() };
     let cluster = Cluster::start_on(crate::harness::RedisServer::start().await, 3, options).await;
     let addresses: Vec<_> = cluster.nodes.iter().map(Node::address).collect();
