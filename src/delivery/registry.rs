@@ -29,7 +29,7 @@ pub(super) struct Attached {
     pub(super) session: Arc<Session>,
     pub(super) channels: Vec<Arc<Held>>,
     /// What it asked for before its `hello` was sent; none once it was.
-    early: Option<Box<Vec<ClientFrame>>>,
+    early: Option<Vec<ClientFrame>>,
     /// Topics whose mailboxes are being read for it, given up meanwhile or not.
     reading: usize,
 }
@@ -119,8 +119,7 @@ impl Registry {
     /// Remembers which channels a session listens to. What it asks for waits
     /// until it is [greeted](Self::greeted).
     pub(super) fn attach(&self, session: &Arc<Session>, channels: Vec<Arc<Held>>) {
-        let attached =
-            Attached { session: session.clone(), channels, early: Some(Box::default()), reading: 0 };
+        let attached = Attached { session: session.clone(), channels, early: Some(Vec::new()), reading: 0 };
         if self.session_shard(session.id()).insert(session.id(), attached).is_none() {
             self.sessions_len.fetch_add(1, Ordering::Relaxed);
         }
@@ -164,7 +163,7 @@ impl Registry {
     pub(super) fn greeted(&self, session: SessionId) -> Option<Vec<ClientFrame>> {
         let mut shard = self.session_shard(session);
         let attached = shard.get_mut(&session)?;
-        let early = attached.early.as_mut().map(|early| std::mem::take(&mut **early));
+        let early = attached.early.as_mut().map(std::mem::take);
         early.filter(|early| !early.is_empty()).or_else(|| {
             attached.early = None;
             None

@@ -18,6 +18,7 @@ const PLAIN_MAX: usize = 32;
 pub(super) struct Subscribers {
     list: Vec<Subscriber>,
     /// Where in `list` each is.
+    #[expect(clippy::box_collection, reason = "nearly every channel does without, and pays a word for it")]
     index: Option<Box<HashMap<SessionId, u32>>>,
 }
 
