@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use tokio::time::Instant;
 
 use crate::protocol::frame::{Dialect, HelloLimits, ServerFrame};
 use crate::protocol::{Channel, Position, SessionId};
@@ -40,6 +41,9 @@ pub struct Opening {
     pub subscriptions: Vec<(Channel, Start)>,
     /// The topics that it asks for.
     pub asked: Asked,
+    /// When what let it in was issued, in milliseconds since 1970; none where
+    /// nobody is asked who they are.
+    pub issued_at_ms: Option<u64>,
     /// How often the node pings, for `hello`.
     pub heartbeat: Duration,
     /// What the node accepts, for `hello`.
@@ -52,6 +56,12 @@ pub enum OpenError {
     /// The store did not answer.
     #[error("open the session: {0}")]
     Store(#[from] store::Error),
+    /// Its user was logged out since it was let in.
+    #[error("open the session: its user was logged out")]
+    LoggedOut,
+    /// Its user has all the sessions that one may have.
+    #[error("open the session: its user has too many")]
+    TooMany,
     /// The session closed meanwhile.
     #[error("open the session: it closed first")]
     Closed,
@@ -62,6 +72,8 @@ pub(super) struct Joining {
     pub(super) held: Arc<Held>,
     /// Which of the session's this is.
     pub(super) ticket: u64,
+    /// The store's time when it began.
+    since_us: u64,
     join: Join,
 }
 
@@ -76,7 +88,8 @@ impl Delivery {
     /// When the store is away or the session closes first; the session is
     /// detached when it closes, whatever this returns.
     pub fn open(&self, opening: Opening) -> impl Future<Output = Result<(), OpenError>> + Send + use<> {
-        let Opening { session, mut subscriptions, asked, heartbeat, limits } = opening;
+        let Opening { session, mut subscriptions, asked, issued_at_ms, heartbeat, limits } = opening;
+        let since = Instant::now();
         let mut refused = Refused::default();
         if let Some(identity) = session.identity() {
             for channel in self.allowed(identity, &asked.topics, &mut refused) {
@@ -101,6 +114,8 @@ impl Delivery {
             for (joining, page) in delivery.join_all(&session, joining).await {
                 pages.push((joining, page?));
             }
+            delivery.may_stay(&session, issued_at_ms).await?;
+            delivery.inner.metrics.open_seconds.record(since.elapsed());
             delivery.greet(&session, &pages, heartbeat, limits);
             delivery.tell_refused(&session, &refused, false);
             while let Some(early) = delivery.inner.registry.greeted(session.id()) {
@@ -122,7 +137,7 @@ impl Delivery {
         }
         let limit = self.inner.options.page_messages_max;
         let join = Join { node: self.node(), channel, generation, sessions, start, limit };
-        Joining { held, ticket: generation, join }
+        Joining { held, ticket: generation, since_us, join }
     }
 
     /// Enters the directory and reads the first pages, in the order given.
@@ -139,7 +154,7 @@ impl Delivery {
     }
 
     async fn join_one(&self, session: &Session, joining: &mut Joining) -> Result<Page, store::Error> {
-        let Joining { held, ticket, join } = joining;
+        let Joining { held, ticket, join, .. } = joining;
         let shared = join.channel.user_name().is_none();
         if shared
             && join.start == Start::Now
@@ -167,8 +182,8 @@ impl Delivery {
         session: &Arc<Session>,
         pages: Vec<Joined>,
     ) -> Result<(), OpenError> {
-        for (Joining { held, ticket, .. }, page) in pages {
-            self.replay(session, &held, ticket, page).await?;
+        for (Joining { held, ticket, since_us, .. }, page) in pages {
+            self.replay(session, &held, ticket, page, since_us).await?;
         }
         Ok(())
     }
@@ -236,17 +251,11 @@ pub(super) struct Begun<'a> {
 
 impl<'a> Begun<'a> {
     pub(super) fn of(pages: &'a [Joined]) -> Self {
-        let position = |(joining, page): &'a Joined| {
-            let channel = &joining.held.channel;
-            // Without a position for what was never sent to, whoever comes back
-            // would begin anew: at the end, where users meet.
-            let beginning = channel.user_name().is_none().then_some(Position::BEGINNING);
-            Some((channel.as_str(), safe_begin(page).or(beginning)?))
-        };
+        let position = |(joining, page): &'a Joined| (joining.held.channel.as_str(), safe_begin(page));
         Self {
             asked: pages.iter().any(|(joining, _)| matches!(joining.join.start, Start::After(_))),
             gap: pages.iter().any(|(_, page)| page.gap.is_some()),
-            positions: pages.iter().filter_map(position).collect(),
+            positions: pages.iter().map(position).collect(),
         }
     }
 
@@ -266,7 +275,8 @@ impl<'a> Begun<'a> {
 
 /// Where a client may resume that has seen `hello` and nothing else: before what
 /// is lost, so that it is told of the `gap` again if its connection dies between
-/// the two.
-fn safe_begin(page: &Page) -> Option<Position> {
-    page.gap.as_ref().and_then(|gap| gap.from).or_else(|| begin(page))
+/// the two. Who was there before anything was pushed has a place as well, or it
+/// would be told nothing of what others received and the mailbox lost meanwhile.
+fn safe_begin(page: &Page) -> Position {
+    page.gap.as_ref().and_then(|gap| gap.from).or_else(|| begin(page)).unwrap_or(Position::BEGINNING)
 }

@@ -21,13 +21,15 @@ const TRIES_MAX: u32 = 8;
 
 impl Delivery {
     /// Gives a session what `page` holds and what is kept behind it, until it
-    /// follows the channel live or that subscription is over.
+    /// follows the channel live or that subscription is over. `since_us` is the
+    /// store's time when it began.
     pub(super) async fn replay(
         &self,
         session: &Arc<Session>,
         held: &Arc<Held>,
         ticket: u64,
         mut page: Page,
+        since_us: u64,
     ) -> Result<(), OpenError> {
         loop {
             self.settled(page.settled);
@@ -38,7 +40,9 @@ impl Delivery {
             let mut sent = begin(&page);
             for message in page.messages {
                 sent = message.position.or(sent);
-                let outgoing = Arc::new(Outgoing::new(message));
+                let waited = message.accepted_at_us < since_us;
+                let outgoing =
+                    Arc::new(if waited { Outgoing::kept(message) } else { Outgoing::new(message) });
                 session.room_for(&outgoing).await;
                 if !held.queue(session, ticket, &outgoing) {
                     break;
@@ -63,7 +67,7 @@ impl Delivery {
             if !held.has(session.id(), ticket) {
                 return Ok(());
             }
-            let start = sent.map_or(Start::Oldest, Start::After);
+            let start = Start::After(sent.unwrap_or(Position::BEGINNING));
             page = self.read_patiently(session, held, &start).await?;
         }
     }
@@ -74,10 +78,11 @@ impl Delivery {
         for Behind { session, ticket, sent } in behind {
             let (delivery, held) = (self.clone(), held.clone());
             self.inner.tasks.spawn(async move {
-                let start = sent.map_or(Start::Oldest, Start::After);
+                let start = Start::After(sent.unwrap_or(Position::BEGINNING));
                 let caught_up = async {
                     let page = delivery.read_patiently(&session, &held, &start).await?;
-                    delivery.replay(&session, &held, ticket, page).await
+                    // It was there when these were accepted.
+                    delivery.replay(&session, &held, ticket, page, 0).await
                 };
                 if let Err(OpenError::Store(error)) = caught_up.await {
                     tracing::warn!(%error, "a session that was behind could not read its mailbox");
@@ -96,7 +101,8 @@ impl Delivery {
     ) -> Result<Page, store::Error> {
         let mut tries = 0;
         loop {
-            match self.inner.store.read(&held.channel, start, self.inner.options.page_messages_max).await {
+            let read = self.inner.store.read(&held.channel, start, self.inner.options.page_messages_max);
+            match self.timed("read", read).await {
                 Ok(page) => return Ok(page),
                 Err(error) => self.wait_out(self.noted(error), session, &mut tries).await?,
             }

@@ -82,8 +82,8 @@ pub struct Join {
 /// Where to begin reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// Behind a position the client gave. [`Position::BEGINNING`] is before
-    /// everything, whatever epoch the channel got.
+    /// Behind a position the client gave; [`Position::BEGINNING`] is valid in
+    /// every epoch.
     After(Position),
     /// Behind what the named device acknowledged last; without a device, or
     /// when it has no cursor yet, behind the watermark: the last message that
@@ -231,6 +231,14 @@ pub struct ChannelInfo {
     pub cursors: Vec<Cursor>,
     /// Whether there are more.
     pub more_cursors: bool,
+}
+
+impl ChannelInfo {
+    /// Whether as many messages wait as the counts say.
+    #[must_use]
+    pub fn adds_up(&self) -> bool {
+        i64::try_from(self.waiting_counted) == Ok(self.ledger.waiting())
+    }
 }
 
 /// How far a device has come.

@@ -26,6 +26,7 @@ export type ServerFrame =
   | ({ type: 'gap' } & Gap)
   | { type: 'ping' }
   | { type: 'drain'; reconnect_after_ms: number }
+  | { type: 'reauth'; within_ms: number }
   | { type: 'error'; code: string; message: string; topics?: string[] };
 
 export type ClientFrame =
