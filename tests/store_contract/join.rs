@@ -159,20 +159,6 @@ pub(crate) async fn where_users_meet_a_newcomer_begins_now_and_comes_back_to_the
     }
 }
 
-pub(crate) async fn the_beginning_is_before_everything_whatever_epoch_the_channel_got(backend: &dyn Backend) {
-    let store = backend.open(Limits { mailbox_messages_max: 20, ..Limits::default() }).await;
-    let alice = channel("alice");
-    let beginning = Start::After(Position::BEGINNING);
-    let page = read(&*store, &alice, beginning.clone()).await;
-    assert_eq!((page.head, page.gap, page.complete), (None, None, true));
-    push_many(&*store, &alice, 3).await;
-    let page = read(&*store, &alice, beginning.clone()).await;
-    assert_eq!((page.gap, seqs(&page)), (None, vec![1, 2, 3]));
-    push_many(&*store, &alice, 40).await;
-    let page = read(&*store, &alice, beginning).await;
-    assert_eq!(page.gap.map(|gap| gap.reason), Some(GapReason::Trimmed));
-}
-
 pub(crate) async fn joining_an_unknown_channel_makes_only_a_route(backend: &dyn Backend) {
     let store = backend.open(Limits::default()).await;
     let alice = channel("alice");

@@ -192,8 +192,7 @@ impl Model {
             return (after, None);
         }
         // The epoch under which a cursor was stored is the store's to remember.
-        let from = asked.filter(|asked| *asked != Position::BEGINNING);
-        let from = from.unwrap_or(Position::new(head.epoch, after));
+        let from = asked.unwrap_or(Position::new(head.epoch, after));
         (self.floor, lost_to(GapReason::Trimmed, from))
     }
 

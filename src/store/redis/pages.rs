@@ -83,9 +83,7 @@ fn page(channel: &Channel, start: &Start, limit: usize, value: Value) -> Result<
     };
     let mut from = packed.position()?;
     let to = packed.position()?;
-    if let Start::After(given) = start
-        && *given != Position::BEGINNING
-    {
+    if let Start::After(given) = start {
         // The very position, were it too great for a script's six bytes.
         from = *given;
     }
