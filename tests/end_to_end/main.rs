@@ -44,5 +44,6 @@ mod slow;
 mod spans;
 mod status;
 mod tokens;
+mod topics;
 mod watched;
 mod webhooks;
