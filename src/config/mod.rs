@@ -91,6 +91,17 @@ impl Config {
         }
     }
 
+    /// What TLS towards Redis needs.
+    #[must_use]
+    pub fn redis_tls(&self) -> store::redis::TlsFiles {
+        let path = |text: &Option<String>| text.as_ref().map(PathBuf::from);
+        store::redis::TlsFiles {
+            ca: path(&self.redis_tls_ca_file),
+            cert: path(&self.redis_tls_cert_file),
+            key: path(&self.redis_tls_key_file),
+        }
+    }
+
     /// How users and senders are told apart.
     #[must_use]
     pub fn auth_options(&self) -> AuthOptions {

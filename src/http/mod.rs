@@ -45,6 +45,7 @@ mod server;
 mod service;
 mod stats;
 mod trace;
+mod unstalled;
 mod visitor;
 mod websocket;
 

@@ -24,6 +24,7 @@ use crate::session::{Ending, Events, Identity, Session};
 use crate::store::Start;
 
 use super::handshake::{Admission, Wish};
+use super::unstalled::Unstalled;
 use super::visitor::{Visitor, visits};
 use super::{App, ClientAddress, Options, Problem};
 
@@ -49,8 +50,8 @@ impl App {
                 Ok(upgraded) => upgraded,
                 Err(error) => return tracing::debug!(%error, "an upgrade was not completed"),
             };
-            if let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() {
-                app.begin(parts.io.into_inner(), parts.read_buf, wish, admission, visitor);
+            if let Ok(parts) = upgraded.downcast::<TokioIo<Unstalled<TcpStream>>>() {
+                app.begin(parts.io.into_inner().into_inner(), parts.read_buf, wish, admission, visitor);
             }
         });
         Ok(response)

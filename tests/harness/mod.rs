@@ -21,6 +21,7 @@ mod node;
 mod process;
 mod proxy;
 mod redis_server;
+pub mod rude;
 mod socket;
 mod wait;
 
