@@ -6,6 +6,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use postrider::metrics::Metrics;
 use postrider::protocol::frame::{ClientFrame, Dialect, Outgoing};
 use postrider::protocol::rest::PushBody;
 use postrider::protocol::ws::Decoder;
@@ -84,5 +85,12 @@ fn delivery(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(hot, entries, frames, websocket, pushes, delivery);
+/// The page that Prometheus scrapes: a node's numbers are as many whatever it does.
+fn metrics_page(criterion: &mut Criterion) {
+    let metrics = Metrics::new("0", "redis");
+    metrics.sessions.set(50_000.0);
+    criterion.bench_function("metrics page", |bencher| bencher.iter(|| black_box(&metrics).render().len()));
+}
+
+criterion_group!(hot, entries, frames, websocket, pushes, delivery, metrics_page);
 criterion_main!(hot);

@@ -16,6 +16,7 @@
 //! | [`delivery`] | which sessions hold which channel; how an entry becomes frames and when it is acknowledged | HTTP |
 //! | [`http`] | routes, the upgrade, problem documents | Redis |
 //! | [`webhook`] | sending news to a URL, signed and retried | where news comes from |
+//! | [`spans`] | sending spans to a collector | what they are of |
 //! | [`node`] | the composition root: builds, spawns, stops | |
 //! | [`cli`] | the command line: `serve`, and clients of the public API | everything behind [`node`] |
 //! | [`config`] | flags, environment and file, gathered into every component's `Options` | |
@@ -43,5 +44,6 @@ pub mod node;
 pub mod protocol;
 pub mod session;
 pub mod shutdown;
+pub mod spans;
 pub mod store;
 pub mod webhook;

@@ -5,8 +5,17 @@
 //! end in their unit, counters in `_total`. No label ever holds a user, channel,
 //! device or session. Everything is present, at zero, from the start.
 //!
+//! Most are moved where things happen. What has to be looked at (the process, the
+//! runtime) is [sampled](Metrics::run) each second, so that a scrape only writes
+//! down what is known: it costs the same however many sessions there are.
+//!
 //! Knows nothing of ours: values are handed in.
 
+mod handles;
+mod process;
+mod runtime;
+
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +23,13 @@ use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+
+pub use handles::{Labelled, SecondsCounter};
+
+use handles::{register, register_all};
+use process::Process;
+use runtime::Runtime;
 
 /// Latency buckets, in seconds; SLO edges at 50 ms, 500 ms and 5 s.
 pub const LATENCY_BUCKETS: &[f64] =
@@ -22,15 +38,28 @@ pub const LATENCY_BUCKETS: &[f64] =
 pub const COUNT_BUCKETS: &[f64] =
     &[0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0, 16384.0];
 
+/// How often the process and the runtime are looked at.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Only grows.
     Counter,
+    /// Only grows, in seconds and parts of them.
+    SecondsCounter,
     /// Goes up and down.
     Gauge,
     /// Observations in buckets.
     Histogram,
+}
+
+impl Kind {
+    /// Whether it only grows, so that only its rate says something.
+    #[must_use]
+    pub const fn is_counter(self) -> bool {
+        matches!(self, Self::Counter | Self::SecondsCounter)
+    }
 }
 
 /// The declaration of one metric.
@@ -48,64 +77,6 @@ pub struct Definition {
     pub label: Option<(&'static str, &'static [&'static str])>,
     /// Its buckets, if it is a histogram.
     pub buckets: &'static [f64],
-}
-
-/// One handle per value of a label.
-#[derive(Clone)]
-pub struct Labelled<T> {
-    values: &'static [&'static str],
-    handles: Vec<T>,
-}
-
-impl<T> Labelled<T> {
-    /// The handle of a declared value; of the last declared one for any other.
-    #[must_use]
-    pub fn with(&self, value: &str) -> &T {
-        let last = self.values.len() - 1;
-        let at = self.values.iter().position(|known| *known == value).unwrap_or(last);
-        &self.handles[at]
-    }
-}
-
-trait Handle: Sized {
-    fn register(recorder: &dyn Recorder, key: &Key, metadata: &Metadata<'_>) -> Self;
-}
-
-impl Handle for Counter {
-    fn register(recorder: &dyn Recorder, key: &Key, metadata: &Metadata<'_>) -> Self {
-        let counter = recorder.register_counter(key, metadata);
-        counter.increment(0);
-        counter
-    }
-}
-
-impl Handle for Gauge {
-    fn register(recorder: &dyn Recorder, key: &Key, metadata: &Metadata<'_>) -> Self {
-        let gauge = recorder.register_gauge(key, metadata);
-        gauge.set(0.0);
-        gauge
-    }
-}
-
-impl Handle for Histogram {
-    fn register(recorder: &dyn Recorder, key: &Key, metadata: &Metadata<'_>) -> Self {
-        recorder.register_histogram(key, metadata)
-    }
-}
-
-fn register<T: Handle>(recorder: &dyn Recorder, definition: &Definition, value: Option<&'static str>) -> T {
-    let labels = match (definition.label, value) {
-        (Some((label, _)), Some(value)) => vec![Label::from_static_parts(label, value)],
-        _ => Vec::new(),
-    };
-    let metadata = Metadata::new(module_path!(), Level::INFO, None);
-    T::register(recorder, &Key::from_parts(definition.name, labels), &metadata)
-}
-
-fn register_all<T: Handle>(recorder: &dyn Recorder, definition: &Definition) -> Labelled<T> {
-    let values = definition.label.map_or(&[] as &[_], |(_, values)| values);
-    let handles = values.iter().map(|value| register(recorder, definition, Some(value))).collect();
-    Labelled { values, handles }
 }
 
 macro_rules! declare {
@@ -154,21 +125,25 @@ macro_rules! declare {
 
 declare! {
     /// Pushes by result, one for each recipient.
-    Counter pushes = "postrider_pushes_total", label "result" ["accepted", "repeated", "invalid", "unauthorized", "mismatch", "unavailable", "out_of_memory", "failed"];
+    Counter pushes = "postrider_pushes_total", label "result" ["accepted", "repeated", "invalid", "unauthorized", "mismatch", "limited", "unavailable", "out_of_memory", "failed"];
     /// Nodes that one push was routed to.
     Histogram push_nodes = "postrider_push_nodes", buckets COUNT_BUCKETS;
     /// Sessions of this node that one message was handed to.
     Histogram message_sessions = "postrider_message_sessions", buckets COUNT_BUCKETS;
     /// Time from request to answer of a push.
     Histogram push_seconds = "postrider_push_seconds", unit Seconds, buckets LATENCY_BUCKETS;
-    /// Time from acceptance of a message by the store to its last byte written to a socket.
+    /// Time from acceptance of a message by the store to its last byte written to the socket of a session that was there then.
     Histogram accept_to_write_seconds = "postrider_accept_to_write_seconds", unit Seconds, buckets LATENCY_BUCKETS;
     /// Time from acceptance of a message by the store to a device's acknowledgement of it.
     Histogram accept_to_ack_seconds = "postrider_accept_to_ack_seconds", unit Seconds, buckets LATENCY_BUCKETS;
     /// Messages written to sockets.
     Counter messages_written = "postrider_messages_written_total";
+    /// Messages written to sockets whose session came after they were accepted: what mailboxes kept.
+    Counter messages_replayed = "postrider_messages_replayed_total";
     /// Ledger movements made by this node, in messages, by class.
     Counter ledger_messages = "postrider_ledger_messages_total", label "class" ["accepted", "received", "expired", "collapsed", "dropped_mailbox_full", "dropped_no_session", "dropped_unreported", "dropped_withdrawn"];
+    /// Channels whose ledger this node looked at, by what it found; failed: the store did not answer.
+    Counter ledger_audits = "postrider_ledger_audits_total", label "result" ["balanced", "differing", "failed"];
     /// Entries in this node's stream.
     Gauge stream_entries = "postrider_stream_entries";
     /// Entries of this node's stream that it has not read yet.
@@ -203,24 +178,46 @@ declare! {
     Gauge tasks = "postrider_tasks";
     /// Open sessions.
     Gauge sessions = "postrider_sessions";
+    /// Sessions that this node takes (connections_max).
+    Gauge sessions_max = "postrider_sessions_max";
     /// Channels held by this node.
     Gauge channels_held = "postrider_channels_held";
     /// Sessions opened, by dialect.
     Counter connects = "postrider_connects_total", label "dialect" ["plain", "envelope"];
+    /// Time to open a session: from knowing whose it is to its place in the directory and the first page of its mailbox.
+    Histogram open_seconds = "postrider_open_seconds", unit Seconds, buckets LATENCY_BUCKETS;
     /// Connections refused before they became sessions, by reason.
-    Counter connects_refused = "postrider_connects_refused_total", label "reason" ["draining", "limit", "rate", "token", "origin", "handshake", "store"];
+    Counter connects_refused = "postrider_connects_refused_total", label "reason" ["draining", "limit", "rate", "address", "user", "token", "auth", "origin", "handshake", "store"];
+    /// Requests that ran into a limit, by which.
+    Counter requests_limited = "postrider_requests_limited_total", label "limit" ["head_time", "body_time", "body_bytes", "batch_messages", "recipients", "ttl", "push_rate"];
+    /// Times that a session sent more frames than it may in a second, and was read on later.
+    Counter frames_paced = "postrider_frames_paced_total";
     /// Sessions closed, by code.
-    Counter closes = "postrider_closes_total", label "code" ["normal", "going_away", "protocol", "unsupported", "invalid_data", "too_big", "internal", "restart", "overloaded", "disconnected", "bad_handshake", "origin", "slow", "unresponsive", "store_away", "moved", "token", "lost", "other"];
+    Counter closes = "postrider_closes_total", label "code" ["normal", "going_away", "protocol", "unsupported", "invalid_data", "too_big", "internal", "restart", "overloaded", "disconnected", "bad_handshake", "origin", "slow", "unresponsive", "store_away", "user_limit", "moved", "expired", "token", "lost", "other"];
     /// Session starts by how they resumed.
     Counter resumes = "postrider_resumes_total", label "outcome" ["fresh", "resumed", "gap"];
     /// Bytes waiting in the outboxes of all sessions.
     Gauge outbox_bytes = "postrider_outbox_bytes", unit Bytes;
+    /// Open connections that carry requests, not sessions.
+    Gauge http_connections = "postrider_http_connections";
+    /// Answers to HTTP requests, by class of status.
+    Counter http_answers = "postrider_http_answers_total", label "status" ["1xx", "2xx", "3xx", "4xx", "5xx"];
+    /// PROXY headers ahead of connections: taken, of the proxy itself, or refused with the connection.
+    Counter proxy_headers = "postrider_proxy_headers_total", label "result" ["taken", "own", "refused"];
+    /// Nodes asked about their sessions, by whether they answered in time.
+    Counter asks = "postrider_asks_total", label "outcome" ["answered", "unanswered"];
     /// Time of the last heartbeat that the store took.
     Gauge heartbeat_timestamp_seconds = "postrider_heartbeat_timestamp_seconds", unit Seconds;
     /// Round trip of a heartbeat to the store.
     Histogram store_round_trip_seconds = "postrider_store_round_trip_seconds", unit Seconds, buckets LATENCY_BUCKETS;
+    /// Time of calls to the store on the way of messages and sessions, by call.
+    Histogram store_call_seconds = "postrider_store_call_seconds", unit Seconds, label "call" ["append", "append_batch", "send", "join", "read", "acknowledge"], buckets LATENCY_BUCKETS;
     /// Failed calls to the store, by kind of failure.
     Counter store_errors = "postrider_store_errors_total", label "kind" ["unavailable", "timeout", "out_of_memory", "fenced", "other"];
+    /// Fetches of the keys that sign users' tokens, by outcome.
+    Counter jwks_fetches = "postrider_jwks_fetches_total", label "result" ["fetched", "failed"];
+    /// Questions to the auth hook, by what came of them; kept ones were not asked.
+    Counter auth_hook_questions = "postrider_auth_hook_questions_total", label "result" ["allowed", "refused", "failed", "kept"];
     /// Webhook requests by what the receiver made of them.
     Counter webhook_requests = "postrider_webhook_requests_total", label "result" ["taken", "failed", "refused"];
     /// Events that no webhook receiver was told of, by reason.
@@ -229,6 +226,22 @@ declare! {
     Gauge draining = "postrider_draining";
     /// Whether this node takes traffic: store reachable, enrolled, not draining.
     Gauge ready = "postrider_ready";
+    /// Threads that serve.
+    Gauge runtime_workers = "postrider_runtime_workers";
+    /// Time that threads spent serving, over all of them.
+    SecondsCounter runtime_busy_seconds = "postrider_runtime_busy_seconds_total", unit Seconds;
+    /// Tasks alive: sessions, requests, loops.
+    Gauge runtime_tasks = "postrider_runtime_tasks";
+    /// Processor time of the process, user and system.
+    SecondsCounter process_cpu_seconds = "process_cpu_seconds_total", unit Seconds;
+    /// Memory of the process that is really there.
+    Gauge process_resident_memory_bytes = "process_resident_memory_bytes", unit Bytes;
+    /// Open files of the process; every session is one.
+    Gauge process_open_fds = "process_open_fds";
+    /// Files that the process may open.
+    Gauge process_max_fds = "process_max_fds";
+    /// When the process started, since 1970.
+    Gauge process_start_time_seconds = "process_start_time_seconds", unit Seconds;
 }
 
 /// The build, as labels of a gauge that is always 1.
@@ -255,6 +268,16 @@ impl std::ops::Deref for Metrics {
     }
 }
 
+impl Handles {
+    /// The counters that the recorder does not know, by name.
+    fn seconds_counter(&self, name: &str) -> &SecondsCounter {
+        match name {
+            "process_cpu_seconds_total" => &self.process_cpu_seconds,
+            _ => &self.runtime_busy_seconds,
+        }
+    }
+}
+
 impl Metrics {
     /// Declares everything under a recorder of its own.
     #[must_use]
@@ -270,6 +293,7 @@ impl Metrics {
             describe(&recorder, definition);
         }
         let handles = Arc::new(Handles::new(&recorder));
+        handles.process_start_time_seconds.set(process::start_time_seconds());
         let build: SharedString = "Version and store of this node; always 1.".into();
         recorder.describe_gauge(KeyName::from_const_str(BUILD_INFO), None, build);
         let labels =
@@ -282,12 +306,33 @@ impl Metrics {
     /// The page that Prometheus scrapes.
     #[must_use]
     pub fn render(&self) -> String {
-        self.page.render()
+        let mut page = self.page.render();
+        // The recorder's counters are whole numbers.
+        for definition in DEFINITIONS.iter().filter(|definition| definition.kind == Kind::SecondsCounter) {
+            let Definition { name, help, .. } = definition;
+            let seconds = self.handles.seconds_counter(name).get().as_secs_f64();
+            let _ = write!(page, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}\n\n");
+        }
+        page
     }
 
     /// Keeps histograms small: call every few seconds.
     pub fn upkeep(&self) {
         self.page.run_upkeep();
+    }
+
+    /// Samples what has to be looked at, and keeps histograms small, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let (mut process, runtime) = (Process::default(), Runtime::current());
+        loop {
+            process.sample(&self.handles);
+            runtime.sample(&self.handles);
+            self.upkeep();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(SAMPLE_INTERVAL) => {}
+            }
+        }
     }
 
     /// Records the time from a store timestamp to `now_us`, never negative.
@@ -301,6 +346,8 @@ fn describe(recorder: &dyn Recorder, definition: &Definition) {
     let help = SharedString::from(definition.help);
     match definition.kind {
         Kind::Counter => recorder.describe_counter(name, definition.unit, help),
+        // Not the recorder's: see `render`.
+        Kind::SecondsCounter => {}
         Kind::Gauge => recorder.describe_gauge(name, definition.unit, help),
         Kind::Histogram => recorder.describe_histogram(name, definition.unit, help),
     }
@@ -319,29 +366,53 @@ mod tests {
                 "{} has no help",
                 definition.name
             );
-            let series = match definition.kind {
-                Kind::Histogram => format!("{}_count 0", definition.name),
-                _ => match definition.label {
-                    Some((label, values)) => format!("{}{{{label}=\"{}\"}} 0", definition.name, values[0]),
-                    None => format!("{} 0", definition.name),
-                },
+            let suffix = if definition.kind == Kind::Histogram { "_count" } else { "" };
+            let labels: Vec<_> = match definition.label {
+                Some((label, values)) => {
+                    values.iter().map(|value| format!("{{{label}=\"{value}\"}}")).collect()
+                }
+                None => vec![String::new()],
             };
-            assert!(page.contains(&series), "{series} is missing");
+            for label in labels {
+                let series = format!("{}{suffix}{label} ", definition.name);
+                let line = page.lines().find_map(|line| line.strip_prefix(&series));
+                let known_before = definition.name == "process_start_time_seconds";
+                assert!(line == Some("0") || known_before && line.is_some(), "{series} is {line:?}");
+            }
         }
+    }
+
+    #[test]
+    fn counters_of_time_are_told_apart_and_never_go_back() {
+        let metrics = Metrics::new("0", "memory");
+        metrics.process_cpu_seconds.absolute(Duration::from_millis(1_500));
+        metrics.process_cpu_seconds.absolute(Duration::from_secs(1));
+        metrics.runtime_busy_seconds.absolute(Duration::from_millis(250));
+        let page = metrics.render();
+        assert!(
+            page.contains("\n# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1.5\n"),
+            "{page}"
+        );
+        assert!(page.contains("\npostrider_runtime_busy_seconds_total 0.25\n"), "{page}");
     }
 
     #[test]
     fn names_end_in_their_unit_and_counters_in_total() {
         for definition in DEFINITIONS {
-            assert!(definition.name.starts_with("postrider_"), "{}", definition.name);
+            let ours = definition.name.starts_with("postrider_");
+            // These are called the same for every program.
+            assert!(ours || definition.name.starts_with("process_"), "{}", definition.name);
             assert_eq!(
-                definition.kind == Kind::Counter,
+                definition.kind.is_counter(),
                 definition.name.ends_with("_total"),
                 "{}",
                 definition.name
             );
             match definition.unit {
-                Some(Unit::Seconds) => assert!(definition.name.ends_with("_seconds"), "{}", definition.name),
+                Some(Unit::Seconds) => {
+                    let name = definition.name.trim_end_matches("_total");
+                    assert!(name.ends_with("_seconds"), "{}", definition.name);
+                }
                 Some(Unit::Bytes) => assert!(definition.name.ends_with("_bytes"), "{}", definition.name),
                 _ => {}
             }

@@ -4,8 +4,10 @@
 //! |---|---|---|
 //! | accept loop, request connections | at the drain | logged, goes on |
 //! | sessions | closed by the drain | closed, counted by code |
-//! | heartbeat, consumer, writers, acks, cursors, directory, heal | when all sessions have left | logged, tried again |
-//! | webhook lanes | a moment after these | tried again, then dropped and counted |
+//! | heartbeat, consumer, writers, acks, cursors, directory, heal, audit | when all sessions have left | logged, tried again |
+//! | metrics' samples, ends of tokens | with these | cannot |
+//! | fetching keys for tokens | when it is done | logged, the last keys serve |
+//! | webhook lanes, spans | a moment after these | tried again, then dropped and counted |
 //! | timer wheel | last | cannot |
 //!
 //! Nothing here is retried at the start: a store that cannot be reached then is
@@ -23,10 +25,11 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::delivery::{self, Delivery, Follower};
 use crate::http::auth::Authenticator;
-use crate::http::{self, App, BindError, Server, TrustedProxies};
+use crate::http::{self, App, BindError, Face, Server, TrustedProxies};
 use crate::metrics::Metrics;
 use crate::session::{self, Wheel};
 use crate::shutdown::Shutdown;
+use crate::spans::{self, Spans};
 use crate::store::{self, NodeInfo, Store};
 use crate::webhook;
 
@@ -47,6 +50,12 @@ pub enum Error {
     /// The store did not let the node in.
     #[error("join the cluster: could not {0}")]
     Join(#[from] store::Error),
+    /// Spans could not be sent.
+    #[error("set up otlp_url: {0}")]
+    Spans(String),
+    /// Who may connect and send cannot be told.
+    #[error("set up authentication: {0}")]
+    Auth(String),
     /// The webhook could not be set up.
     #[error("set up the webhook: {0}")]
     Webhook(String),
@@ -109,10 +118,13 @@ impl Node {
     /// When the address is taken or the store is away.
     pub async fn start(config: &Config, store: Arc<dyn Store>) -> Result<Self, Error> {
         let server = Server::bind(config.listen)?;
+        let admin = config.admin_listen.map(Server::bind).transpose()?;
         let address = server.address();
         let tasks = TaskTracker::new();
         let [refusing, serving, loops] = std::array::from_fn(|_| CancellationToken::new());
         let metrics = Metrics::new(VERSION, store.kind());
+        tasks.spawn(metrics.clone().run(loops.clone()));
+        metrics.sessions_max.set(config.connections_max as f64);
         let kind = store.kind();
         let info = NodeInfo {
             address: config.advertise.clone().unwrap_or_else(|| address.to_string()),
@@ -122,8 +134,9 @@ impl Node {
             draining: false,
         };
         let follower = webhook(config, &metrics, &tasks, &loops)?;
+        let spans = spans(config, &info.address, &tasks, &loops)?;
         let delivery = Delivery::start(
-            delivery::Options { follower, ..delivery_options(config) },
+            delivery::Options { follower, spans, ..delivery_options(config) },
             store,
             info,
             metrics.clone(),
@@ -131,19 +144,26 @@ impl Node {
             loops.clone(),
         )
         .await?;
+        let authenticator =
+            Authenticator::new(&config.auth_options(), &metrics, &tasks).map_err(Error::Auth)?;
         let wheel = Wheel::new();
         tasks.spawn(wheel.clone().run(loops.clone()));
         let app = App::new(http::Parts {
             options: http_options(config),
             session_options: session_options(config),
             delivery: delivery.clone(),
-            authenticator: Authenticator::new(&config.auth_options()),
+            authenticator,
             wheel,
             metrics,
             tasks: tasks.clone(),
             draining: refusing.clone(),
+            stop: loops.clone(),
         });
-        tasks.spawn(server.run(app, serving.clone()));
+        if let Some(admin) = admin {
+            tracing::info!(address = %admin.address(), "listening for operators");
+            tasks.spawn(admin.run(app.clone(), Face::Operators, serving.clone()));
+        }
+        tasks.spawn(server.run(app, Face::Everybody, serving.clone()));
         if kind == "memory" {
             tracing::warn!(
                 "the store is this process's memory: one node only, and nothing survives a restart; \
@@ -200,6 +220,8 @@ fn now_ms() -> u64 {
 fn delivery_options(config: &Config) -> delivery::Options {
     delivery::Options {
         heal_interval: config.heal_interval,
+        ledger_audit_interval: config.ledger_audit_interval,
+        sessions_per_user_max: config.sessions_per_user_max,
         cursor_flush: config.cursor_flush,
         heartbeat_interval: config.heartbeat_interval,
         heartbeat_ttl: config.heartbeat_ttl,
@@ -226,6 +248,19 @@ fn webhook(
     Ok(Some(Arc::new(webhook.map_err(|error| Error::Webhook(error.to_string()))?)))
 }
 
+/// Where spans go, if anywhere.
+fn spans(
+    config: &Config,
+    instance: &str,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Option<Spans>, Error> {
+    let Some(url) = &config.otlp_url else { return Ok(None) };
+    let url = url.parse().map_err(|error| Error::Spans(format!("{error}")))?;
+    let options = spans::Options { url, instance: instance.to_owned(), version: VERSION };
+    Spans::start(&options, tasks, stop).map(Some).map_err(|error| Error::Spans(error.to_string()))
+}
+
 fn session_options(config: &Config) -> session::Options {
     session::Options {
         outbox_messages_max: config.outbox_messages_max,
@@ -233,6 +268,7 @@ fn session_options(config: &Config) -> session::Options {
         frame_bytes_max: config.frame_bytes_max,
         heartbeat_interval: config.ping_interval,
         pong_timeout: config.pong_timeout,
+        frames_per_second_max: u32::try_from(config.frames_per_second_max).unwrap_or(u32::MAX),
         ..session::Options::default()
     }
 }
@@ -245,6 +281,13 @@ fn http_options(config: &Config) -> http::Options {
         batch_messages_max: config.batch_messages_max,
         ttl_default: config.ttl_default,
         ttl_max: config.ttl_max,
+        cors: config.cors,
+        apart: config.admin_listen.is_some(),
+        connections_per_address_max: config.connections_per_address_max,
+        handshake_timeout: config.handshake_timeout,
+        token_leeway: config.jwt_leeway,
+        logout_memory: config.logout_memory,
+        push_rate_max: config.push_rate_max.map(|rate| u32::try_from(rate).unwrap_or(u32::MAX)),
         allowed_origins: config.allowed_origins.clone(),
         trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
         proxy_protocol: config.proxy_protocol,
@@ -252,6 +295,5 @@ fn http_options(config: &Config) -> http::Options {
         handshakes_per_second_max: NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN),
         send_buffer_bytes: bytes(config.socket_send_buffer_bytes),
         receive_buffer_bytes: bytes(config.socket_receive_buffer_bytes),
-        ..http::Options::default()
     }
 }

@@ -3,6 +3,10 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
+#[path = "harness/net.rs"]
+#[allow(unreachable_pub, reason = "shared with other test binaries")]
+mod net;
+
 fn postrider(args: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
     command.args(args).env_clear().envs(variables.iter().copied());
@@ -15,10 +19,9 @@ fn run(args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String, Strin
     (status.code(), text(stdout), text(stderr))
 }
 
-/// A port that was free a moment ago.
+/// Where nobody listens.
 fn nowhere() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    format!("http://{}", listener.local_addr().expect("bound"))
+    format!("http://127.0.0.1:{}", net::free_port())
 }
 
 #[test]

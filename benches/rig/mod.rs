@@ -100,6 +100,7 @@ impl Rig {
                 let opening = Opening {
                     session,
                     subscriptions: vec![(channel.clone(), Start::Cursor(None))],
+                    issued_at_ms: None,
                     heartbeat: Duration::from_secs(25),
                     limits: HelloLimits { frame_bytes_max: 0, outbox_messages_max: 0, outbox_bytes_max: 0 },
                 };

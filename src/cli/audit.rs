@@ -209,13 +209,12 @@ async fn look(store: &dyn Store, channel: Channel) -> Result<Part, Failure> {
                 return Ok(Err(Difference { channel, waiting_by_counts: None, counted: None, error }));
             }
         };
-        let waiting = info.ledger.waiting();
-        if i64::try_from(info.waiting_counted) == Ok(waiting) {
+        if info.adds_up() {
             return Ok(Ok(info));
         }
         if looks == LOOKS {
             let counted = Some(Counts::of(&info));
-            let waiting_by_counts = Some(waiting);
+            let waiting_by_counts = Some(info.ledger.waiting());
             return Ok(Err(Difference { channel, waiting_by_counts, counted, error: None }));
         }
         looks += 1;

@@ -48,7 +48,15 @@ fn help(setting: &Setting) -> String {
 
 fn flag(setting: &Setting) -> Arg {
     let number = setting.example.parse::<u64>().is_ok();
-    let list = matches!(setting.key, "allowed_origins" | "trusted_proxies");
+    let list = matches!(
+        setting.key,
+        "allowed_origins"
+            | "trusted_proxies"
+            | "jwt_audience"
+            | "jwt_issuer"
+            | "api_keys"
+            | "auth_hook_headers"
+    );
     Arg::new(setting.key)
         .long(config::flag_of(setting.key)[2..].to_owned())
         .value_name(if number { "N".to_owned() } else { setting.key.to_ascii_uppercase() })

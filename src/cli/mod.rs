@@ -24,6 +24,7 @@ mod bench;
 mod check;
 mod flags;
 mod health;
+mod key;
 mod listen;
 mod nodes;
 mod output;
@@ -93,6 +94,7 @@ enum Command {
     Listen(listen::Listen),
     Nodes(nodes::Nodes),
     Health(health::Health),
+    Key(key::Key),
     Bench(Box<bench::Bench>),
     Audit(audit::Audit),
 }
@@ -144,6 +146,7 @@ pub fn run(line: impl IntoIterator<Item = OsString>, environment: &Environment) 
         Command::Listen(listen) => output::exit_of(|| block_on(listen.run(environment))),
         Command::Nodes(nodes) => output::exit_of(|| block_on(nodes.run(environment))),
         Command::Health(health) => output::exit_of(|| block_on(health.run(environment))),
+        Command::Key(key) => output::exit_of(|| key.run()),
         Command::Bench(bench) => output::exit_of(|| bench.run(environment)),
         Command::Audit(audit) => audit.run(environment),
     };

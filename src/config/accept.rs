@@ -32,14 +32,67 @@ pub(super) fn path(text: &str) -> Result<(), String> {
     if text.is_empty() || text.contains('\0') { Err("must be a file's path".to_owned()) } else { Ok(()) }
 }
 
-/// Where webhooks go.
-pub(super) fn webhook_url(text: &str) -> Result<(), String> {
+/// Where webhooks and spans go.
+pub(super) fn plain_url(text: &str) -> Result<(), String> {
     let wanted = "must be an http:// address without credentials; for one beyond this network, go through a TLS \
                   proxy of yours";
     let url = url::Url::parse(text).map_err(|_| wanted.to_owned())?;
     let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     let named = url.host_str().is_some_and(|host| !host.is_empty());
     if url.scheme() == "http" && bare && named { Ok(()) } else { Err(wanted.to_owned()) }
+}
+
+/// Where a node asks a question of its own.
+pub(super) fn question_url(text: &str) -> Result<(), String> {
+    let wanted = || "must be an https:// (or http://) address without credentials".to_owned();
+    let url = url::Url::parse(text).map_err(|_| wanted())?;
+    let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    let named = url.host_str().is_some_and(|host| !host.is_empty());
+    if matches!(url.scheme(), "http" | "https") && bare && named { Ok(()) } else { Err(wanted()) }
+}
+
+/// The name of a signature's algorithm.
+pub(super) fn jwt_algorithm(text: &str) -> Result<(), String> {
+    text.parse::<crate::http::auth::JwtAlgorithm>().map(drop)
+}
+
+/// The entry of an API key.
+pub(super) fn api_key(text: &str) -> Result<String, String> {
+    text.parse::<crate::http::auth::ApiKey>().map(|_| text.to_owned())
+}
+
+/// The name of a header that is passed on.
+pub(super) fn header(text: &str) -> Result<String, String> {
+    let name = text.to_ascii_lowercase();
+    let token = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    // What belongs to the connection, or says who is asked.
+    let ours = [
+        "host",
+        "connection",
+        "upgrade",
+        "content-length",
+        "transfer-encoding",
+        "te",
+        "trailer",
+        "user-agent",
+    ];
+    if name.is_empty() || name.len() > 100 || !name.bytes().all(token) || ours.contains(&name.as_str()) {
+        return Err("must be names of headers that may be passed on, like cookie or x-tenant".to_owned());
+    }
+    Ok(name)
+}
+
+/// An audience or issuer, compared character by character.
+pub(super) fn claim(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 500 || text.chars().any(char::is_control) {
+        return Err("must be 1 to 500 characters, as tokens hold them".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// The name of a claim.
+pub(super) fn claim_name(text: &str) -> Result<(), String> {
+    claim(text).map(drop)
 }
 
 /// A kind of news.
@@ -131,6 +184,16 @@ mod tests {
         assert!(prefix("shop:prod").is_ok());
         for text in ["", "{a}", "a b", "é", &"p".repeat(65)] {
             assert!(prefix(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn questions_go_to_http_or_https_without_credentials() {
+        for text in ["https://issuer.example.com/jwks.json", "http://127.0.0.1:9000/keys?a=b"] {
+            assert!(question_url(text).is_ok(), "{text}");
+        }
+        for text in ["", "issuer.example.com", "ftp://a/b", "https://u:p@a/b", "https://a/b#c", "https://"] {
+            assert!(question_url(text).is_err(), "{text}");
         }
     }
 

@@ -13,7 +13,7 @@ impl Config {
         self.effective().into_iter().find(|one| one.key == key).map_or(Origin::Default, |one| one.origin)
     }
 
-    fn about(&self, key: &str, value: impl ToString, text: impl Into<String>) -> Problem {
+    pub(super) fn about(&self, key: &str, value: impl ToString, text: impl Into<String>) -> Problem {
         Problem { name: self.origin(key).name(key), value: Some(value.to_string()), text: text.into() }
     }
 
@@ -40,37 +40,6 @@ impl Config {
                 self.outbox_bytes_max,
                 format!("must hold the largest message: at least body_bytes_max, {}", self.body_bytes_max),
             ));
-        }
-        problems
-    }
-
-    fn about_auth(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        match self.auth {
-            AuthMode::None if !self.listen.ip().is_loopback() => problems.push(self.about(
-                "listen",
-                self.listen,
-                format!(
-                    "is open to others, and with auth none anyone who reaches it is any user and sends anything: \
-                     set --auth jwt with POSTRIDER_JWT_SECRET and POSTRIDER_API_KEY, or --listen 127.0.0.1:{}",
-                    self.listen.port()
-                ),
-            )),
-            AuthMode::None => {}
-            AuthMode::Jwt => {
-                let needed = [
-                    ("jwt_secret", self.jwt_secret.is_none(), "the secret that signs users' tokens, at least 32 bytes"),
-                    ("api_key", self.api_key.is_none(), "the key that senders present, at least 16 characters"),
-                ];
-                // A secret that was given and refused already has its line.
-                for (key, missing, what) in needed {
-                    if missing && self.origin(key) == Origin::Default {
-                        let variable = super::variable_of(key);
-                        let text = format!("needs {what}: set {variable} or {variable}_FILE=/run/secrets/{key}");
-                        problems.push(self.about("auth", "jwt", text));
-                    }
-                }
-            }
         }
         problems
     }
@@ -151,8 +120,11 @@ impl Config {
                 self.connections_max as u64 / 4 * 5
             ));
         }
-        if self.auth == AuthMode::None && self.jwt_secret.is_some() {
-            doubts.push("a JWT secret is set but auth is none: nobody's token is checked".to_owned());
+        let keys = self.jwt_secret.is_some() || self.jwt_public_key.is_some() || self.jwks_url.is_some();
+        if self.auth == AuthMode::None && keys {
+            doubts.push(
+                "keys for users' tokens are set but auth is none: nobody's token is checked".to_owned(),
+            );
         }
         doubts
     }

@@ -13,6 +13,7 @@
 //!   [`Environment`] that tests replace.
 
 mod accept;
+mod auth;
 mod check;
 mod client;
 mod environment;
@@ -20,6 +21,7 @@ mod layers;
 mod print;
 mod problem;
 mod rule;
+mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -32,11 +34,11 @@ use std::path::{Path, PathBuf};
 pub use client::{Client, ClientError};
 pub use environment::Environment;
 pub use problem::{Problem, Problems};
+pub(crate) use settings::Setting;
 pub use table::Config;
-pub(crate) use table::{Setting, settings};
+pub(crate) use table::settings;
 pub use value::{AuthMode, REDACTED, RedisUrl, Secret};
 
-use crate::http::auth::AuthOptions;
 use crate::store;
 
 /// What every variable of ours begins with.
@@ -87,6 +89,7 @@ impl Config {
             heartbeat_ttl_ms: ms(self.heartbeat_ttl),
             heartbeat_grace_ms: ms(self.heartbeat_grace),
             stream_entries_max: self.stream_entries_max,
+            cursors_max: self.channel_cursors_max,
             ..store::Limits::default()
         }
     }
@@ -99,18 +102,6 @@ impl Config {
             ca: path(&self.redis_tls_ca_file),
             cert: path(&self.redis_tls_cert_file),
             key: path(&self.redis_tls_key_file),
-        }
-    }
-
-    /// How users and senders are told apart.
-    #[must_use]
-    pub fn auth_options(&self) -> AuthOptions {
-        match (self.auth, &self.jwt_secret, &self.api_key) {
-            (AuthMode::Jwt, Some(secret), Some(key)) => {
-                AuthOptions::Jwt { secret: secret.expose().to_owned(), api_key: key.expose().to_owned() }
-            }
-            (AuthMode::Jwt, ..) => unreachable!("a configuration without them is refused when loaded"),
-            (AuthMode::None, ..) => AuthOptions::None,
         }
     }
 }

@@ -266,6 +266,26 @@ impl Rule for Hidden {
     }
 }
 
+/// What a mistake could put a secret into: a value that could not be read is
+/// not repeated.
+pub(super) struct Discreet<R>(pub(super) R);
+
+impl<R: Rule> Rule for Discreet<R> {
+    type Value = R::Value;
+
+    fn read(&self, raw: &Raw) -> Result<Self::Value, String> {
+        self.0.read(raw)
+    }
+
+    fn show(&self, value: &Self::Value) -> Option<Toml> {
+        self.0.show(value)
+    }
+
+    fn repeat(&self, given: &str) -> String {
+        format!("{REDACTED}, {} bytes", given.len())
+    }
+}
+
 /// The address of a Redis.
 pub(super) struct Redis;
 

@@ -7,107 +7,13 @@ use std::time::Duration;
 use super::accept;
 use super::layers::{Layers, Origin};
 use super::rule::{
-    AUTH, Count, Hidden, LOG_FORMAT, Listen, Maybe, Millis, Redis, Rule, SWITCH, Seconds, Text, Texts,
+    AUTH, Count, Discreet, Hidden, LOG_FORMAT, Listen, Maybe, Millis, Redis, Rule, SWITCH, Seconds, Text,
+    Texts,
 };
+use super::settings::{Effective, Setting, settings};
 use super::value::{AuthMode, RedisUrl, Secret};
+use crate::http::auth::check_public_keys;
 use crate::logging::Format;
-
-/// What is known of a setting without its value: for flags, help and checks.
-#[derive(Debug)]
-pub(crate) struct Setting {
-    /// Its name in the file; with dashes its flag, in capitals its variable.
-    pub(crate) key: &'static str,
-    /// Under which heading help lists it.
-    pub(crate) section: &'static str,
-    /// What it does.
-    pub(crate) help: String,
-    /// Its default, in words or as written in the file; none when it has none.
-    pub(crate) default: Option<String>,
-    /// A good value.
-    pub(crate) example: &'static str,
-    /// Whether `KEY_FILE` may name a file that holds it.
-    pub(crate) secret: bool,
-}
-
-/// A setting's effective value, as `--print-config` writes it.
-#[derive(Debug)]
-pub(super) struct Effective {
-    pub(super) key: &'static str,
-    pub(super) value: Option<toml::Value>,
-    pub(super) origin: Origin,
-}
-
-macro_rules! settings {
-    (with $open_files:ident; $($section:literal {$(
-        $(#[doc = $doc:literal])+
-        $field:ident: $type:ty, key $key:literal, rule $rule:expr, default $default:expr $(, in_words $words:literal)?,
-        example $example:literal;
-    )*})*) => {
-        /// The effective configuration of a node: typed, checked, complete.
-        ///
-        /// `Debug` redacts secrets.
-        #[derive(Debug, Clone)]
-        pub struct Config {
-            $($($(#[doc = $doc])+ pub $field: $type,)*)*
-            pub(super) origins: Vec<Origin>,
-        }
-
-        impl Config {
-            /// Takes every value from the uppermost layer that has it. A bad one
-            /// leaves a problem in `layers` and its default in the result.
-            pub(super) fn take(layers: &mut Layers) -> Self {
-                let $open_files = layers.open_files;
-                let mut origins = Vec::new();
-                $($(
-                    let (value, origin) = layers.take($key, $example, &$rule);
-                    origins.push(origin);
-                    let $field: $type = match value { Some(value) => value, None => $default };
-                )*)*
-                Self { $($($field,)*)* origins }
-            }
-
-            /// Every setting with its value and where that came from.
-            pub(super) fn effective(&self) -> Vec<Effective> {
-                let mut origins = self.origins.iter().cloned();
-                vec![$($(
-                    Effective {
-                        key: $key,
-                        value: $rule.show(&self.$field),
-                        origin: origins.next().unwrap_or(Origin::Default),
-                    },
-                )*)*]
-            }
-        }
-
-        /// Every setting, in the order of help and `--print-config`.
-        pub(crate) fn settings() -> Vec<Setting> {
-            let defaults = Config::take(&mut Layers::empty());
-            vec![$($(
-                Setting {
-                    key: $key,
-                    section: $section,
-                    help: [$($doc.trim()),+].join(" "),
-                    default: [$($words.to_owned())?].into_iter().next()
-                        .or_else(|| $rule.show(&defaults.$field).map(|value| plain(&value))),
-                    example: $example,
-                    secret: $rule.secret(),
-                },
-            )*)*]
-        }
-
-        /// The file keys of all settings, and which of them are secrets.
-        pub(super) const KEYS: &[(&str, fn() -> bool)] = &[$($(($key, || $rule.secret()),)*)*];
-    };
-}
-
-/// A value as one types it after a flag.
-fn plain(value: &toml::Value) -> String {
-    match value {
-        toml::Value::String(text) => text.clone(),
-        toml::Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
-}
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const MINUTE: u64 = 60;
@@ -125,18 +31,20 @@ settings! {
         /// The Redis in which nodes meet; rediss:// speaks TLS. Without it the node keeps everything in its own memory: one
         /// node, and nothing survives a restart.
         redis: Option<RedisUrl>, key "redis", rule Maybe(Redis), default None, example "redis://127.0.0.1:6379";
-        /// Who may connect and send. 'none': anyone, a token is the name of its user. 'jwt': users by HS256
-        /// token (claim 'sub' is the user), senders by API key.
+        /// Who may connect and send. 'none': anyone, a token is the name of its user. 'jwt': users by signed
+        /// token, senders by API key.
         auth: AuthMode, key "auth", rule AUTH, default AuthMode::None, in_words "none, on loopback only",
             example "jwt";
-        /// What signs users' tokens: at least 32 bytes.
+        /// What signs users' tokens (HS256 unless --jwt-algorithm says otherwise): at least 32 bytes. For
+        /// public keys see --jwt-public-key-file and --jwks-url.
         jwt_secret: Option<Secret>, key "jwt_secret",
             rule Maybe(Hidden {
                 wants: "must be at least 32 bytes, since anyone can guess at a shorter one offline",
                 accepts: |text| text.len() >= 32,
             }),
             default None, example "$(openssl rand -hex 32)";
-        /// What senders present as 'Authorization: Bearer ...': at least 16 printable characters.
+        /// What senders present as 'Authorization: Bearer ...': at least 16 printable characters. It allows
+        /// everything; --api-keys holds several that do not.
         api_key: Option<Secret>, key "api_key",
             rule Maybe(Hidden {
                 wants: "must be at least 16 printable ASCII characters without spaces",
@@ -154,6 +62,12 @@ settings! {
         /// Origins (scheme://host[:port]) whose pages may open WebSockets, besides the node's own.
         allowed_origins: Vec<String>, key "allowed_origins", rule Texts(accept::origin), default Vec::new(),
             in_words "none besides its own", example "https://app.example.com";
+        /// Whether pages of --allowed-origins may also use the REST API and read its answers (CORS).
+        cors: bool, key "cors", rule SWITCH, default false, example "on";
+        /// Where else to serve: for operators. What they look at (/metrics, /console, /docs, /v1/stats, /v1/nodes)
+        /// is then served only there.
+        admin_listen: Option<SocketAddr>, key "admin_listen", rule Maybe(Listen), default None,
+            in_words "together with everything else", example "127.0.0.1:9090";
         /// Load balancers and proxies in front (addresses or networks): what they say of their clients in
         /// X-Forwarded-For is believed. Nobody else's word is.
         trusted_proxies: Vec<String>, key "trusted_proxies", rule Texts(accept::network), default Vec::new(),
@@ -163,6 +77,10 @@ settings! {
         proxy_protocol: bool, key "proxy_protocol", rule SWITCH, default false, example "on";
         /// How log lines look.
         log_format: Format, key "log_format", rule LOG_FORMAT, default Format::Human, example "json";
+        /// Where to send spans of pushes and deliveries whose sender's traceparent asks for it: an OTLP/HTTP
+        /// receiver, http://; /v1/traces is appended.
+        otlp_url: Option<String>, key "otlp_url", rule Maybe(Text(accept::plain_url)), default None,
+            example "http://127.0.0.1:4318";
         /// Which log lines are written: a level, or a list of target=level.
         log: String, key "log", rule Text(accept::log_filter), default "info".to_owned(),
             example "info,postrider=debug";
@@ -181,6 +99,82 @@ settings! {
             default None, example "/etc/postrider/redis-client.key";
     }
 
+    "Tokens of users" {
+        /// The secret of before, accepted as well while a new one is rolled out.
+        jwt_secret_previous: Option<Secret>, key "jwt_secret_previous",
+            rule Maybe(Hidden {
+                wants: "must be at least 32 bytes, like the secret that follows it",
+                accepts: |text| text.len() >= 32,
+            }),
+            default None, example "$(cat the-old-secret)";
+        /// The public keys that users' tokens are signed for: PEM, RSA, P-256, P-384 or Ed25519, one or
+        /// several. Each takes one algorithm: RS256, ES256, ES384 or EdDSA by its kind.
+        jwt_public_key: Option<Secret>, key "jwt_public_key",
+            rule Maybe(Hidden {
+                wants: "must be public keys in PEM (RSA, P-256, P-384 or Ed25519), never private ones",
+                accepts: |text| check_public_keys(text, None).is_ok(),
+            }),
+            default None, example "$(cat public.pem)";
+        /// What tokens are signed with where the key does not tell: HS384, HS512 for the secret; RS384, RS512,
+        /// PS256, PS384, PS512 for RSA keys. Keys at --jwks-url say it themselves.
+        jwt_algorithm: Option<String>, key "jwt_algorithm", rule Maybe(Text(accept::jwt_algorithm)), default None,
+            in_words "HS256 for a secret, else by the kind of key", example "RS512";
+        /// Where the issuer of users' tokens publishes its keys (a JWKS): https://, or http:// to a neighbour.
+        jwks_url: Option<String>, key "jwks_url", rule Maybe(Text(accept::question_url)), default None,
+            example "https://issuer.example.com/.well-known/jwks.json";
+        /// How long published keys are used before they are fetched again. A token of an unknown key has them
+        /// fetched at once; while they cannot be, those that were fetched last go on serving.
+        jwks_refresh: Duration, key "jwks_refresh_seconds", rule Seconds(10..=DAY),
+            default Duration::from_secs(5 * MINUTE), example "300";
+        /// Who a token must be for: one of these in its 'aud'. Set it wherever one issuer signs for several
+        /// services.
+        jwt_audience: Vec<String>, key "jwt_audience", rule Texts(accept::claim), default Vec::new(),
+            in_words "anyone", example "postrider";
+        /// Who may have issued a token: its 'iss' is one of these.
+        jwt_issuer: Vec<String>, key "jwt_issuer", rule Texts(accept::claim), default Vec::new(),
+            in_words "whoever has the key", example "https://issuer.example.com/";
+        /// By how much the clocks of issuers and nodes may differ.
+        jwt_leeway: Duration, key "jwt_leeway_seconds", rule Seconds(0..=5 * MINUTE),
+            default Duration::from_secs(30), example "30";
+        /// The claim that names the user.
+        jwt_user_claim: String, key "jwt_user_claim", rule Text(accept::claim_name), default "sub".to_owned(),
+            example "sub";
+    }
+
+    "Sessions of your application" {
+        /// Whom to ask whose session a handshake is for, when it shows no token that can be checked here: GET with
+        /// the headers below, answered with 200 and {"user": "alice"}, or 401. https://, or http:// to a neighbour.
+        auth_hook_url: Option<String>, key "auth_hook_url", rule Maybe(Text(accept::question_url)), default None,
+            example "http://127.0.0.1:3000/whoami";
+        /// The headers of a handshake that are passed on.
+        auth_hook_headers: Vec<String>, key "auth_hook_headers", rule Texts(accept::header),
+            default ["cookie", "authorization"].map(str::to_owned).to_vec(), example "cookie,x-tenant";
+        /// How long an answer may take. Whoever waits for one that does not come is told to try again.
+        auth_hook_timeout: Duration, key "auth_hook_timeout_ms", rule Millis(10..=10_000),
+            default Duration::from_millis(2_000), example "2000";
+        /// How long an answer is kept, so that a wave of reconnects is none of questions.
+        auth_hook_cache: Duration, key "auth_hook_cache_seconds", rule Seconds(0..=5 * MINUTE),
+            default Duration::from_secs(10), example "10";
+        /// How long a logout is remembered: at least as long as tokens live, or they come back.
+        logout_memory: Duration, key "logout_memory_seconds", rule Seconds(MINUTE..=3650 * DAY),
+            default Duration::from_secs(30 * DAY), example "2592000";
+    }
+
+    "Senders" {
+        /// Keys of senders and operators, each as NAME:HASH:SCOPES, which 'postrider key new' prints: SHA-256 of
+        /// the key, and of push, push=PATTERN, read, tickets, admin what it allows. Keys of one name are one
+        /// sender, so that a key can be replaced without a gap.
+        api_keys: Vec<String>, key "api_keys", rule Discreet(Texts(accept::api_key)), default Vec::new(), in_words "none",
+            example "backend:8fa3aab2faa9b79e0a0398da5b5abd0780142442a5be80b9a64608d718cb1fcd:push read";
+        /// Whether services may show a token like those of users instead of a key: its claim 'scope' then holds
+        /// postrider:push, postrider:push=PATTERN, postrider:read, postrider:tickets or postrider:admin.
+        service_tokens: bool, key "service_tokens", rule SWITCH, default false, example "on";
+        /// Messages that one sender may push in a second, at this node; beyond it pushes are answered 429. Keys
+        /// of one name are one sender.
+        push_rate_max: Option<usize>, key "push_rate_max", rule Maybe(Count("messages", 1..=10_000_000)),
+            default None, in_words "no limit", example "1000";
+    }
+
     "Messages" {
         /// The largest push body; a batch may have this much for each of its messages.
         body_bytes_max: usize, key "body_bytes_max", rule Count("bytes", 256..=8 * MIB), default 65_536,
@@ -197,6 +191,10 @@ settings! {
         /// Messages a mailbox keeps; beyond it the oldest are lost, and devices that miss them are told.
         mailbox_messages_max: usize, key "mailbox_messages_max", rule Count("messages", 1..=1_000_000),
             default 1_000, example "1000";
+        /// Devices whose place a channel remembers. Beyond it those are forgotten that acknowledged longest ago;
+        /// they begin like new devices when they come back without a position of their own.
+        channel_cursors_max: usize, key "channel_cursors_max", rule Count("devices", 1..=1_000_000),
+            default 10_000, example "10000";
         /// How long an idempotency key is remembered.
         idempotency_window: Duration, key "idempotency_window_seconds", rule Seconds(1..=7 * DAY),
             default Duration::from_secs(HOUR), example "3600";
@@ -210,6 +208,21 @@ settings! {
         connections_max: usize, key "connections_max", rule Count("connections", 1..=10_000_000),
             default connections_default(open_files),
             in_words "10000, or 0.8 of the open files allowed when that is less", example "10000";
+        /// Sessions that one user may have on all nodes together; the next is told to come back (4104).
+        sessions_per_user_max: Option<usize>, key "sessions_per_user_max",
+            rule Maybe(Count("sessions", 1..=10_000_000)),
+            default if auth == AuthMode::Jwt { Some(1_000) } else { None },
+            in_words "1000 with --auth jwt, no limit without", example "20";
+        /// Connections, and sessions, that one address (of IPv6, a /64) may have at this node. Many people can
+        /// share an address; and behind a balancer everybody does, unless it is one of --trusted-proxies.
+        connections_per_address_max: Option<usize>, key "connections_per_address_max",
+            rule Maybe(Count("connections", 1..=10_000_000)), default None, in_words "no limit", example "100";
+        /// How long a client may take for its request's head, or to authenticate.
+        handshake_timeout: Duration, key "handshake_timeout_seconds", rule Seconds(1..=5 * MINUTE),
+            default Duration::from_secs(10), example "10";
+        /// Frames that a session may send in a second. What comes beyond waits in its socket: nothing is lost.
+        frames_per_second_max: usize, key "frames_per_second_max", rule Count("frames", 1..=1_000_000),
+            default 2_000, example "2000";
         /// WebSocket handshakes accepted in a second; the rest are told to come back.
         handshakes_per_second_max: usize, key "handshakes_per_second_max",
             rule Count("handshakes", 1..=1_000_000), default 1_000, example "1000";
@@ -255,6 +268,9 @@ settings! {
         /// How often quiet channels are compared with their mailboxes, so that a lost notification heals.
         heal_interval: Duration, key "heal_interval_ms", rule Millis(50..=10 * MINUTE * 1_000),
             default Duration::from_millis(2_000), example "2000";
+        /// How often the ledgers of a few channels are looked at, and counted as balanced or differing.
+        ledger_audit_interval: Duration, key "ledger_audit_interval_ms", rule Millis(50..=HOUR * 1_000),
+            default Duration::from_millis(10_000), example "10000";
         /// How often devices' cursors are written.
         cursor_flush: Duration, key "cursor_flush_ms", rule Millis(1..=MINUTE * 1_000),
             default Duration::from_millis(500), example "500";
@@ -263,7 +279,7 @@ settings! {
     "Webhooks" {
         /// Where to send news of who came and went and what became of messages: http://. Requests are signed
         /// with --webhook-secret and tried again for some minutes.
-        webhook_url: Option<String>, key "webhook_url", rule Maybe(Text(accept::webhook_url)), default None,
+        webhook_url: Option<String>, key "webhook_url", rule Maybe(Text(accept::plain_url)), default None,
             example "http://127.0.0.1:9000/postrider";
         /// What signs webhook requests, as the Standard Webhooks convention writes it: whsec_ and what
         /// 'openssl rand -base64 24' prints.

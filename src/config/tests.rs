@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::http::auth::AuthOptions;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "a-key-of-sixteen";
@@ -153,7 +154,9 @@ fn jwt_needs_a_secret_and_a_key_of_some_length() {
     let lines = refused(&[("auth", "jwt")], &[], "");
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(
-        lines[0].contains("POSTRIDER_JWT_SECRET_FILE=") && lines[1].contains("POSTRIDER_API_KEY"),
+        lines[0].contains("POSTRIDER_JWT_SECRET_FILE=")
+            && lines[0].contains("--jwks-url https://")
+            && lines[1].contains("POSTRIDER_API_KEY"),
         "{lines:?}"
     );
 
@@ -165,7 +168,7 @@ fn jwt_needs_a_secret_and_a_key_of_some_length() {
 
     let good = [("POSTRIDER_JWT_SECRET", SECRET), ("POSTRIDER_API_KEY", KEY)];
     let config = load(&[("auth", "jwt"), ("listen", "0.0.0.0:80")], &good, "").expect("valid");
-    assert!(matches!(config.auth_options(), AuthOptions::Jwt { .. }));
+    assert!(matches!(config.auth_options(), AuthOptions::Guarded(_)));
     assert_eq!(config.drain_delay, Duration::from_secs(5));
 }
 

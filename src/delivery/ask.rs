@@ -119,6 +119,9 @@ impl Delivery {
             }
             open.retain(|node| given.iter().all(|(answered, _)| answered != node));
         }
+        let count = |outcome, nodes: usize| self.inner.metrics.asks.with(outcome).increment(nodes as u64);
+        count("answered", answers.len());
+        count("unanswered", open.len());
         Ok((answers, open))
     }
 

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::protocol::close::CloseCode;
 use crate::protocol::frame::{Dialect, HelloLimits, Outgoing, ServerFrame};
 use crate::protocol::{Channel, Position, SessionId};
@@ -31,6 +33,9 @@ pub struct Opening {
     pub session: Arc<Session>,
     /// Its channels, and where each begins.
     pub subscriptions: Vec<(Channel, Start)>,
+    /// When what let it in was issued, in milliseconds since 1970; none where
+    /// nobody is asked who they are.
+    pub issued_at_ms: Option<u64>,
     /// How often the node pings, for `hello`.
     pub heartbeat: Duration,
     /// What the node accepts, for `hello`.
@@ -43,6 +48,12 @@ pub enum OpenError {
     /// The store did not answer.
     #[error("open the session: {0}")]
     Store(#[from] store::Error),
+    /// Its user was logged out since it was let in.
+    #[error("open the session: its user was logged out")]
+    LoggedOut,
+    /// Its user has all the sessions that one may have.
+    #[error("open the session: its user has too many")]
+    TooMany,
     /// The session closed meanwhile.
     #[error("open the session: it closed first")]
     Closed,
@@ -55,9 +66,9 @@ impl Delivery {
     /// When the store is away or the session closes first; the session is
     /// detached when it closes, whatever this returns.
     pub async fn open(&self, opening: Opening) -> Result<(), OpenError> {
-        let Opening { session, subscriptions, heartbeat, limits } = opening;
+        let Opening { session, subscriptions, issued_at_ms, heartbeat, limits } = opening;
         let registry = &self.inner.registry;
-        let since_us = self.inner.clock.now_us();
+        let (since, since_us) = (Instant::now(), self.inner.clock.now_us());
         let mut joins = Vec::with_capacity(subscriptions.len());
         let mut channels = Vec::with_capacity(subscriptions.len());
         for (channel, start) in subscriptions {
@@ -91,9 +102,11 @@ impl Delivery {
             }
             pages.push((held, join.start, page));
         }
+        self.may_stay(&session, issued_at_ms).await?;
+        self.inner.metrics.open_seconds.record(since.elapsed());
         self.greet(&session, &pages, heartbeat, limits);
         for (held, _, page) in pages {
-            self.replay(&session, &held, page).await?;
+            self.replay(&session, &held, page, since_us).await?;
         }
         Ok(())
     }
@@ -116,10 +129,8 @@ impl Delivery {
         if session.dialect() == Dialect::Plain {
             return;
         }
-        let positions: BTreeMap<&str, Position> = pages
-            .iter()
-            .filter_map(|(held, _, page)| Some((held.channel.as_str(), safe_begin(page)?)))
-            .collect();
+        let positions: BTreeMap<&str, Position> =
+            pages.iter().map(|(held, _, page)| (held.channel.as_str(), safe_begin(page))).collect();
         let identity = session.identity();
         let user =
             identity.map_or("", |identity| identity.user.user_name().unwrap_or(identity.user.as_str()));
@@ -136,11 +147,13 @@ impl Delivery {
         session.send(hello.encode());
     }
 
+    /// `since_us` is the store's time when the session came.
     async fn replay(
         &self,
         session: &Arc<Session>,
         held: &Arc<Held>,
         mut page: Page,
+        since_us: u64,
     ) -> Result<(), OpenError> {
         loop {
             self.settled(page.settled);
@@ -151,7 +164,9 @@ impl Delivery {
             let mut sent = begin(&page);
             for message in page.messages {
                 sent = message.position.or(sent);
-                let outgoing = Arc::new(Outgoing::new(message));
+                let waited = message.accepted_at_us < since_us;
+                let outgoing =
+                    Arc::new(if waited { Outgoing::kept(message) } else { Outgoing::new(message) });
                 session.room_for(&outgoing).await;
                 let _ = session.queue(&outgoing, None);
             }
@@ -172,7 +187,7 @@ impl Delivery {
                     }
                 }
             }
-            let start = sent.map_or(Start::Oldest, Start::After);
+            let start = Start::After(sent.unwrap_or(Position::BEGINNING));
             page = self.read_patiently(session, held, &start).await?;
         }
     }
@@ -183,10 +198,11 @@ impl Delivery {
         for (session, sent) in behind {
             let (delivery, held) = (self.clone(), held.clone());
             self.inner.tasks.spawn(async move {
-                let start = sent.map_or(Start::Oldest, Start::After);
+                let start = Start::After(sent.unwrap_or(Position::BEGINNING));
                 let caught_up = async {
                     let page = delivery.read_patiently(&session, &held, &start).await?;
-                    delivery.replay(&session, &held, page).await
+                    // It was there when these were accepted.
+                    delivery.replay(&session, &held, page, 0).await
                 };
                 if let Err(OpenError::Store(error)) = caught_up.await {
                     tracing::warn!(%error, "a session that was behind could not read its mailbox");
@@ -205,7 +221,8 @@ impl Delivery {
     ) -> Result<Page, store::Error> {
         let mut tries = 0;
         loop {
-            match self.inner.store.read(&held.channel, start, self.inner.options.page_messages_max).await {
+            let read = self.inner.store.read(&held.channel, start, self.inner.options.page_messages_max);
+            match self.timed("read", read).await {
                 Ok(page) => return Ok(page),
                 Err(error) => self.wait_out(self.noted(error), session, &mut tries).await?,
             }
@@ -274,9 +291,10 @@ impl Delivery {
 
 /// Where a client may resume that has seen `hello` and nothing else: before what
 /// is lost, so that it is told of the `gap` again if its connection dies between
-/// the two.
-fn safe_begin(page: &Page) -> Option<Position> {
-    page.gap.as_ref().and_then(|gap| gap.from).or_else(|| begin(page))
+/// the two. Who was there before anything was pushed has a place as well, or it
+/// would be told nothing of what others received and the mailbox lost meanwhile.
+fn safe_begin(page: &Page) -> Position {
+    page.gap.as_ref().and_then(|gap| gap.from).or_else(|| begin(page)).unwrap_or(Position::BEGINNING)
 }
 
 /// The position a page begins behind, in the channel's present epoch.

@@ -92,7 +92,7 @@ impl Delivery {
     pub(super) async fn flush_cursors(&self) {
         let acks = self.inner.cursors.take();
         for (at, batch) in acks.chunks(BATCH_MAX).enumerate() {
-            match self.inner.store.acknowledge(batch).await {
+            match self.timed("acknowledge", self.inner.store.acknowledge(batch)).await {
                 Ok(settled) => {
                     self.settled(settled);
                     self.tell_delivered(batch).await;

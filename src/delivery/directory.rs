@@ -82,7 +82,7 @@ impl Delivery {
     /// Writes a directory entry and reads the mailbox; remembers to correct
     /// what may come of it after all.
     pub(super) async fn join(&self, join: &Join) -> Result<Page, store::Error> {
-        let page = self.inner.store.join(join).await.map_err(|error| self.noted(error));
+        let page = self.timed("join", self.inner.store.join(join)).await.map_err(|error| self.noted(error));
         if page.is_err() || join.node != self.node() {
             self.inner.directory.in_doubt(&join.channel, join.node);
         }

@@ -26,9 +26,13 @@ impl Events for SessionEvents {
         let now_us = inner.clock.now_us();
         inner.metrics.messages_written.increment(messages.len() as u64);
         for message in messages {
-            let accepted_us = message.message().accepted_at_us;
-            Metrics::record_since(&inner.metrics.accept_to_write_seconds, accepted_us, now_us);
-            trail::written(session, message, now_us);
+            if message.has_waited() {
+                inner.metrics.messages_replayed.increment(1);
+            } else {
+                let accepted_us = message.message().accepted_at_us;
+                Metrics::record_since(&inner.metrics.accept_to_write_seconds, accepted_us, now_us);
+            }
+            trail::written(inner.options.spans.as_ref(), session, message, now_us);
         }
         // Nameless sessions share one implicit device, for which written counts
         // as received: they asked for no more.

@@ -30,7 +30,7 @@ impl Delivery {
             let read = self.inner.store.read(&held.channel, &start, self.inner.options.page_messages_max);
             let page = tokio::select! {
                 () = self.inner.stop.cancelled() => return held.abandon_fill(),
-                page = read => page,
+                page = self.timed("read", read) => page,
             };
             match page {
                 Ok(page) => {

@@ -6,8 +6,9 @@
 //! sessions in order (`held`), filling holes from the mailbox (`fill`).
 //! Sessions are attached (`attach`) and their acknowledgements kept
 //! (`cursors`). `membership` keeps the node enrolled, `reclaim` inherits dead
-//! nodes' streams, `heal` compares quiet channels with their mailboxes, `ask`
-//! asks other nodes about their sessions, `follow` tells the news.
+//! nodes' streams, `heal` compares quiet channels with their mailboxes, `audit`
+//! looks at ledgers, `ask` asks other nodes about their sessions, `follow` tells
+//! the news.
 //!
 //! # When an entry may be acknowledged
 //!
@@ -34,6 +35,7 @@
 
 mod ask;
 mod attach;
+mod audit;
 mod clock;
 mod consumer;
 mod cursors;
@@ -52,6 +54,7 @@ mod push;
 mod reclaim;
 mod registry;
 mod router;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod trail;
@@ -59,6 +62,7 @@ mod trail;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -70,6 +74,7 @@ pub use push::Pushed;
 use crate::metrics::Metrics;
 use crate::protocol::NodeId;
 use crate::session::Events;
+use crate::spans::Spans;
 use crate::store::{self, NodeInfo, Store};
 
 /// How a node delivers. Defaults carry their reasons.
@@ -94,6 +99,8 @@ pub struct Options {
     pub heal_interval: Duration,
     /// Channels compared in one second at most.
     pub heal_rate_max: usize,
+    /// How often the ledgers of some held channels are looked at.
+    pub ledger_audit_interval: Duration,
     /// How long acknowledgements gather before they are written.
     pub cursor_flush: Duration,
     /// How long a channel whose last session left stays held.
@@ -105,8 +112,12 @@ pub struct Options {
     pub reclaim_after: Duration,
     /// How long a heartbeat lives: without one for that long the node is unready.
     pub heartbeat_ttl: Duration,
+    /// Sessions that one user may have on all nodes together.
+    pub sessions_per_user_max: Option<usize>,
     /// Who is told of what happens, if anyone.
     pub follower: Option<Arc<dyn Follower>>,
+    /// Where spans go of what senders want traced, if anywhere.
+    pub spans: Option<Spans>,
 }
 
 impl Default for Options {
@@ -120,12 +131,15 @@ impl Default for Options {
             ahead_messages_max: 256,
             heal_interval: Duration::from_secs(2),
             heal_rate_max: 5_000,
+            ledger_audit_interval: Duration::from_secs(10),
             cursor_flush: Duration::from_millis(500),
             linger: Duration::from_secs(1),
             heartbeat_interval: Duration::from_secs(1),
             reclaim_after: Duration::from_secs(5),
             heartbeat_ttl: Duration::from_secs(3),
+            sessions_per_user_max: None,
             follower: None,
+            spans: None,
         }
     }
 }
@@ -204,6 +218,7 @@ impl Delivery {
         tasks.spawn(self.clone().run_cursors());
         tasks.spawn(self.clone().run_directory());
         tasks.spawn(self.clone().run_heal());
+        tasks.spawn(self.clone().run_audit());
         tasks.spawn(self.clone().run_turns());
         tasks.spawn(self.clone().run_expiries());
     }
@@ -230,6 +245,14 @@ impl Delivery {
     #[must_use]
     pub fn events(&self) -> Arc<dyn Events> {
         Arc::new(events::SessionEvents::new(self.clone()))
+    }
+
+    /// Measures a call to the store.
+    async fn timed<T>(&self, call: &'static str, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let result = work.await;
+        self.inner.metrics.store_call_seconds.with(call).record(started.elapsed());
+        result
     }
 
     /// Counts a failure of the store, and hands it back.

@@ -142,7 +142,7 @@ impl State {
     }
 
     pub(super) fn start(&self) -> Start {
-        self.last.map_or(Start::Oldest, Start::After)
+        Start::After(self.last.unwrap_or(Position::BEGINNING))
     }
 
     pub(super) fn show_ephemeral(
@@ -274,7 +274,9 @@ pub(super) fn tell_gap(session: &Arc<Session>, channel: &Channel, gap: &Gap) {
             GapReason::Trimmed => "trimmed",
             GapReason::Reset => "reset",
         };
-        session.send(ServerFrame::Gap { channel, from: gap.from, to: gap.to, reason }.encode());
+        // Where to go on when all is lost, the numbering too.
+        let to = gap.to.or(Some(Position::BEGINNING));
+        session.send(ServerFrame::Gap { channel, from: gap.from, to, reason }.encode());
     }
 }
 

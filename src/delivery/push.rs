@@ -33,8 +33,8 @@ impl Delivery {
     pub async fn push(&self, append: Append) -> Result<Pushed, store::Error> {
         let delivery = self.clone();
         let push = async move {
-            let parts = Parts::of(&append);
-            let appended = delivery.inner.store.append(append).await;
+            let parts = delivery.parts(&append);
+            let appended = delivery.timed("append", delivery.inner.store.append(append)).await;
             delivery.finish(parts, appended)
         };
         Finished::new(&self.inner.tasks, push).await
@@ -44,8 +44,8 @@ impl Delivery {
     pub async fn push_batch(&self, appends: Vec<Append>) -> Vec<Result<Pushed, store::Error>> {
         let delivery = self.clone();
         let push = async move {
-            let parts: Vec<_> = appends.iter().map(Parts::of).collect();
-            let appended = delivery.inner.store.append_batch(appends).await;
+            let parts: Vec<_> = appends.iter().map(|append| delivery.parts(append)).collect();
+            let appended = delivery.timed("append_batch", delivery.inner.store.append_batch(appends)).await;
             parts
                 .into_iter()
                 .zip(appended)
@@ -81,6 +81,17 @@ impl Delivery {
         }
     }
 
+    /// The beginning of a push: what is needed of it later.
+    fn parts(&self, append: &Append) -> Parts {
+        Parts {
+            channel: append.channel.clone(),
+            data: append.data.clone(),
+            trace: append.trace.clone(),
+            // Only spans have a beginning.
+            begun_us: self.inner.options.spans.as_ref().map_or(0, |_| self.inner.clock.now_us()),
+        }
+    }
+
     fn finish(&self, parts: Parts, appended: Result<Appended, store::Error>) -> Result<Pushed, store::Error> {
         let metrics = &self.inner.metrics;
         let appended = match appended {
@@ -99,6 +110,9 @@ impl Delivery {
         metrics.pushes.with(if appended.repeated { "repeated" } else { "accepted" }).increment(1);
         if !appended.repeated {
             metrics.ledger_messages.with("accepted").increment(1);
+        }
+        if let Some(spans) = &self.inner.options.spans {
+            trail::pushed(spans, &parts, &appended, self.inner.clock.now_us());
         }
         trail::accepted(&parts, &appended);
         self.settled(appended.settled);
@@ -148,10 +162,6 @@ pub(super) struct Parts {
     pub(super) channel: Channel,
     data: bytes::Bytes,
     pub(super) trace: Option<Box<str>>,
-}
-
-impl Parts {
-    fn of(append: &Append) -> Self {
-        Self { channel: append.channel.clone(), data: append.data.clone(), trace: append.trace.clone() }
-    }
+    /// By the store's clock, if spans are wanted.
+    pub(super) begun_us: u64,
 }

@@ -134,6 +134,18 @@ impl Registry {
         self.channels_len.load(Ordering::Relaxed)
     }
 
+    /// Up to `count` held channels, any of them.
+    pub(super) fn sample(&self, count: usize) -> Vec<Arc<Held>> {
+        let first = rand::random_range(0..SHARDS);
+        let shards = self.channels.iter().cycle().skip(first).take(SHARDS);
+        let one_of = |shard: &Mutex<HashMap<Channel, Arc<Held>>>| {
+            let shard = shard.lock().expect("no panic while held");
+            let last = shard.len().checked_sub(1)?;
+            shard.values().nth(rand::random_range(0..=last)).cloned()
+        };
+        shards.filter_map(one_of).take(count).collect()
+    }
+
     /// Every session, a shard at a time.
     pub(super) fn sessions(&self) -> impl Iterator<Item = Arc<Session>> + '_ {
         self.sessions.iter().flat_map(|shard| {

@@ -88,7 +88,7 @@ impl Delivery {
         let outcome = |outcome| inner.metrics.entries_sent.with(outcome).increment(1);
         for tries in 1..=SEND_TRIES_MAX {
             let payload = entry::encode(messages.iter().map(Arc::as_ref));
-            match inner.store.send(node, payload).await {
+            match self.timed("send", inner.store.send(node, payload)).await {
                 Ok(Sent::Stored { capped }) => {
                     outcome("stored");
                     inner.metrics.stream_capped.increment(u64::from(capped));

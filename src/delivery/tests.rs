@@ -10,19 +10,26 @@ use crate::protocol::frame::{Dialect, HelloLimits, Outgoing};
 use crate::protocol::{Channel, Epoch, Message, MessageId, Position, SessionId};
 use crate::session::pipe::{Client, Received, pipe};
 use crate::session::{self, Hold, Identity, Run, Session, Token};
-use crate::store::{EntryId, Limits, Start, StreamEntry, memory};
+use crate::store::faulty::{self, Faults};
+use crate::store::{EntryId, Join, Limits, Start, Store as _, StreamEntry, memory};
 
 async fn start() -> Delivery {
-    let info = NodeInfo {
+    start_on(Arc::new(memory::Store::new(Limits::default()))).await
+}
+
+async fn start_on(store: Arc<dyn Store>) -> Delivery {
+    let (metrics, tasks, stop) = (Metrics::new("0", "memory"), TaskTracker::new(), CancellationToken::new());
+    Delivery::start(Options::default(), store, info(), metrics, tasks, stop).await.expect("starts")
+}
+
+fn info() -> NodeInfo {
+    NodeInfo {
         address: String::new(),
         version: String::new(),
         started_at_ms: 0,
         sessions: 0,
         draining: false,
-    };
-    let store = Arc::new(memory::Store::new(Limits::default()));
-    let (metrics, tasks, stop) = (Metrics::new("0", "memory"), TaskTracker::new(), CancellationToken::new());
-    Delivery::start(Options::default(), store, info, metrics, tasks, stop).await.expect("starts")
+    }
 }
 
 fn alice() -> Channel {
@@ -54,6 +61,7 @@ async fn attach(delivery: &Delivery, options: session::Options) -> (Arc<Session>
     let opening = Opening {
         session: session.clone(),
         subscriptions: vec![(alice(), Start::Now)],
+        issued_at_ms: None,
         heartbeat: Duration::from_secs(25),
         limits: HelloLimits { frame_bytes_max: 1, outbox_messages_max: 1, outbox_bytes_max: 1 },
     };
@@ -138,7 +146,17 @@ async fn what_is_ephemeral_in_an_entry_that_is_read_again_comes_once() {
     let delivery = start().await;
     let (_session, run, mut client) = attach(&delivery, session::Options::default()).await;
     let run = tokio::spawn(run);
-    let ephemeral = Message {
+    let payload = crate::protocol::entry::encode([&ephemeral()].into_iter());
+    let entry = || StreamEntry { id: EntryId { ms: 1, n: 1 }, payload: payload.clone() };
+    delivery.dispatch(vec![entry()], EntryId::default());
+    delivery.dispatch(vec![entry()], EntryId { ms: 1, n: 1 });
+    delivery.push(kept(&alice(), "\"the end\"".into())).await.expect("accepted");
+    assert_eq!(until_the_end(&mut client).await, ["now", "the end"]);
+    run.abort();
+}
+
+fn ephemeral() -> Message {
+    Message {
         id: MessageId::generate(),
         channel: alice(),
         position: None,
@@ -147,17 +165,72 @@ async fn what_is_ephemeral_in_an_entry_that_is_read_again_comes_once() {
         data: Bytes::from_static(b"\"now\""),
         trace: None,
         accountable: false,
-    };
-    let payload = crate::protocol::entry::encode([&ephemeral].into_iter());
-    let entry = || StreamEntry { id: EntryId { ms: 1, n: 1 }, payload: payload.clone() };
-    delivery.dispatch(vec![entry()], EntryId::default());
-    delivery.dispatch(vec![entry()], EntryId { ms: 1, n: 1 });
-    delivery.push(kept(&alice(), "\"the end\"".into())).await.expect("accepted");
+    }
+}
+
+/// Texts, up to one that says "the end".
+async fn until_the_end(client: &mut Client) -> Vec<String> {
     let mut texts = Vec::new();
     while texts.last().is_none_or(|text| text != "the end") {
-        let Received::Text(text) = client.next().await else { panic!("closed") };
+        let Received::Text(text) = client.next().await else { panic!("closed after {texts:?}") };
         texts.push(text);
     }
-    assert_eq!(texts, ["now", "the end"]);
+    texts
+}
+
+/// The connection broke under the entry that an ephemeral message was in. It
+/// had arrived; the sender could not know, sent it again, and it came twice.
+#[tokio::test(start_paused = true)]
+async fn what_is_ephemeral_in_an_entry_that_nobody_confirmed_is_sent_once() {
+    let shared = memory::Store::new(Limits::default());
+    let network = faulty::Store::new(Arc::new(shared.clone()), 1, Faults::default());
+    let (sender, receiver) =
+        (start_on(Arc::new(network.clone())).await, start_on(Arc::new(shared.clone())).await);
+    let (_session, run, mut client) = attach(&receiver, session::Options::default()).await;
+    let run = tokio::spawn(run);
+    for (ttl_ms, data) in [(0, "\"now\""), (60_000, "\"later\"")] {
+        sender.push(store::Append { ttl_ms, ..kept(&alice(), data.into()) }).await.expect("accepted");
+    }
+    // Both are on their way in one entry: nothing has waited since.
+    network.set(Faults { unanswered: 1.0, ..Faults::default() });
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    network.set(Faults::default());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    sender.push(kept(&alice(), "\"the end\"".into())).await.expect("accepted");
+    assert_eq!(until_the_end(&mut client).await, ["now", "later", "the end"]);
+    tokio::time::sleep(2 * Options::default().cursor_flush).await;
+    let ledger = shared.inspect(&alice()).await.expect("inspected").ledger;
+    assert_eq!((ledger.accepted, ledger.received), (3, 3));
+    run.abort();
+}
+
+/// What a dead node never read is handed on to where its users are now. Where
+/// they were before, they had their own copy of what is ephemeral.
+#[tokio::test(start_paused = true)]
+async fn what_is_ephemeral_in_the_stream_of_a_dead_node_dies_with_it() {
+    let store = memory::Store::new(Limits::default());
+    let survivor = start_on(Arc::new(store.clone())).await;
+    let dead = crate::protocol::NodeId::generate();
+    store.enrol(dead, &info()).await.expect("enrolled");
+    let join = Join { node: dead, channel: alice(), generation: 1, sessions: 1, start: Start::Now, limit: 1 };
+    store.join(&join).await.expect("joined");
+    let (_session, run, mut client) = attach(&survivor, session::Options::default()).await;
+    let run = tokio::spawn(run);
+    for (ttl_ms, data) in [(0, "\"now\""), (60_000, "\"later\"")] {
+        survivor.push(store::Append { ttl_ms, ..kept(&alice(), data.into()) }).await.expect("accepted");
+    }
+    let stream_length = async || store.stream_stats(dead).await.expect("answered").length;
+    while stream_length().await == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    while stream_length().await > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    survivor.push(kept(&alice(), "\"the end\"".into())).await.expect("accepted");
+    assert_eq!(until_the_end(&mut client).await, ["now", "later", "the end"]);
+    // It was the dead node that had to account for it.
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    let ledger = store.inspect(&alice()).await.expect("inspected").ledger;
+    assert_eq!((ledger.accepted, ledger.dropped.unreported), (3, 1));
     run.abort();
 }

@@ -13,6 +13,7 @@ use crate::protocol::rest::{
 use crate::protocol::status::StreamAnswer;
 use crate::store::{Ledger, StreamStats};
 
+use super::auth::Need;
 use super::{App, Problem};
 
 /// Streams measured at once.
@@ -20,7 +21,7 @@ const STREAMS_AT_ONCE: usize = 16;
 
 impl App {
     pub(super) async fn channel(&self, headers: &HeaderMap, channel: &str) -> Result<Response, Problem> {
-        self.authorize(headers)?;
+        self.authorize(headers, Need::Read).await?;
         let channel: Channel = channel.parse()?;
         let store = self.inner.delivery.store();
         let info = store.inspect(&channel).await?;
@@ -48,7 +49,7 @@ impl App {
     }
 
     pub(super) async fn disconnect(&self, headers: &HeaderMap, channel: &str) -> Result<Response, Problem> {
-        self.authorize(headers)?;
+        self.authorize(headers, Need::Admin).await?;
         let channel: Channel = channel.parse()?;
         let nodes = self.inner.delivery.disconnect(&channel).await?;
         let answer = warp::reply::json(&DisconnectAnswer { nodes });
@@ -56,7 +57,7 @@ impl App {
     }
 
     pub(super) async fn nodes(&self, headers: &HeaderMap) -> Result<Response, Problem> {
-        self.authorize(headers)?;
+        self.authorize(headers, Need::Read).await?;
         let store = self.inner.delivery.store();
         let mut nodes = store.nodes().await?;
         nodes.sort_by_key(|node| node.id);
@@ -75,10 +76,6 @@ impl App {
             stream,
         });
         Ok(warp::reply::json(&NodesAnswer { nodes: nodes.collect() }).into_response())
-    }
-
-    pub(super) fn authorize(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        self.sender(headers).map(drop)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Where a receiver's token stands in a handshake.
 //!
-//! In order: cookie `token`, `Authorization: Bearer`, subprotocol
-//! `bearer.<base64url>`, query `token`. The first that is not empty counts.
-//! Which one it was matters: a cookie is sent by the browser for whatever page
-//! asks, so only then does the page's origin need checking.
+//! In order: `Authorization: Bearer`, subprotocol `bearer.<base64url>`, query
+//! `ticket` or `token`, cookie `token`. The first that is not empty counts: what a client
+//! says itself beats what its browser adds. Which one it was matters: a cookie
+//! is sent by the browser for whatever page asks, so only then does the page's
+//! origin need checking.
 
 use std::borrow::Cow;
 
@@ -25,6 +26,8 @@ pub enum TokenSource {
     Subprotocol,
     /// The query.
     Query,
+    /// A ticket in the query.
+    Ticket,
     /// An `auth` frame.
     Frame,
 }
@@ -58,9 +61,6 @@ impl std::fmt::Debug for Presented {
 /// When a subprotocol claims to hold one and cannot be decoded.
 pub fn presented(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Presented>, AuthError> {
     let found = |token: String, source| Ok(Some(Presented { token, source }));
-    if let Some(token) = cookie(headers) {
-        return found(token, TokenSource::Cookie);
-    }
     let authorization =
         headers.get(AUTHORIZATION).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     if let Some(token) = authorization.and_then(bearer) {
@@ -69,9 +69,14 @@ pub fn presented(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Pres
     if let Some(token) = subprotocol(headers)? {
         return found(token, TokenSource::Subprotocol);
     }
-    let in_query = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes())
-        .find(|(name, value)| name == "token" && !value.is_empty());
-    in_query.map_or(Ok(None), |(_, token)| found(token.into_owned(), TokenSource::Query))
+    for (name, source) in [("ticket", TokenSource::Ticket), ("token", TokenSource::Query)] {
+        let in_query = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+            .find(|(given, value)| given == name && !value.is_empty());
+        if let Some((_, token)) = in_query {
+            return found(token.into_owned(), source);
+        }
+    }
+    cookie(headers).map_or(Ok(None), |token| found(token, TokenSource::Cookie))
 }
 
 fn cookie(headers: &HeaderMap) -> Option<String> {
@@ -148,18 +153,18 @@ mod tests {
     #[test]
     fn sources_are_asked_in_order() {
         let mut headers = vec![
-            ("cookie", "a=b; token=from-cookie"),
             ("authorization", "Bearer from-header"),
             ("sec-websocket-protocol", "postrider.v1+json, bearer.ZnJvbS1wcm90b2NvbA"),
+            ("cookie", "a=b; token=from-cookie"),
         ];
         let query = Some("device=phone&token=from-query");
-        assert_eq!(of(&headers, query), some("from-cookie", TokenSource::Cookie));
-        headers.remove(0);
         assert_eq!(of(&headers, query), some("from-header", TokenSource::Authorization));
         headers.remove(0);
         assert_eq!(of(&headers, query), some("from-protocol", TokenSource::Subprotocol));
         headers.remove(0);
         assert_eq!(of(&headers, query), some("from-query", TokenSource::Query));
+        assert_eq!(of(&headers, None), some("from-cookie", TokenSource::Cookie));
+        headers.remove(0);
         assert_eq!(of(&headers, None), Ok(None));
     }
 

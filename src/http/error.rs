@@ -11,6 +11,8 @@ use warp::reply::Reply;
 use crate::protocol::ChannelError;
 use crate::store;
 
+use super::rate::Allowance;
+
 /// A refusal: what a program and a person need to know to do better.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -22,12 +24,14 @@ pub struct Problem {
     pub detail: String,
     /// Seconds after which trying again makes sense.
     pub retry_after: Option<u32>,
+    /// How much the sender may still push, where that is limited.
+    pub(super) allowance: Option<Allowance>,
 }
 
 impl Problem {
     /// A refusal without `Retry-After`.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after: None }
+        Self { status, code, detail: detail.into(), retry_after: None, allowance: None }
     }
 
     /// 422: the request was understood and cannot be accepted as it is.
@@ -70,6 +74,9 @@ impl Problem {
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allowance) = self.allowance {
+            allowance.tell(headers);
         }
         response
     }
@@ -122,6 +129,25 @@ impl From<ChannelError> for Problem {
     fn from(error: ChannelError) -> Self {
         Self::invalid("invalid_channel", error)
     }
+}
+
+/// What is served to operators alone.
+pub(super) fn elsewhere() -> Problem {
+    let detail = "this is served at the listener for operators (admin_listen)";
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+}
+
+/// The limit that a refusal with this code stands for, as the metric names it.
+pub(super) fn limit_of(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "body_timeout" => "body_time",
+        "body_too_large" => "body_bytes",
+        "invalid_batch" => "batch_messages",
+        "invalid_recipients" => "recipients",
+        "invalid_ttl" => "ttl",
+        "push_rate" => "push_rate",
+        _ => return None,
+    })
 }
 
 /// What is left when no route took a request.

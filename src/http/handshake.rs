@@ -1,4 +1,4 @@
-//! What a handshake asks for, and whether it may have it. Pure.
+//! What a handshake asks for, and whether it may have it.
 
 use warp::http::header::{HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use warp::http::{HeaderMap, HeaderValue, Uri};
@@ -9,8 +9,9 @@ use crate::protocol::{Device, Position};
 use crate::session::Identity;
 use crate::store::Start;
 
-use super::auth::{AuthError, Authenticator};
+use super::auth::{self, AuthError};
 use super::credentials::{Presented, presented};
+use super::gate::Gate;
 
 /// What a client asks for.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub(super) struct Wish {
     pub(super) start: Option<Start>,
     /// Whether a `resume` frame will say where to begin.
     pub(super) resume: bool,
+    /// What a hook may be told of the handshake, should a frame hold a token.
+    pub(super) hooked: Option<HeaderMap>,
     presented: Result<Option<Presented>, AuthError>,
     /// What in the query cannot be used.
     fault: Option<&'static str>,
@@ -32,11 +35,51 @@ pub(super) struct Wish {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Admission {
     /// It may.
-    Enter(Identity),
-    /// It showed no token yet.
-    Await,
+    Enter(Admitted),
+    /// It showed no token yet; or its browser did, and a frame may still hold
+    /// another, which would count.
+    Await(Option<Result<Admitted, Refusal>>),
     /// It may not.
-    Refuse(CloseCode, String),
+    Refuse(Refusal),
+}
+
+/// Whose a session is, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Admitted {
+    pub(super) identity: Identity,
+    /// When what let it in ends: seconds since 1970.
+    pub(super) expires_at: Option<u64>,
+    /// When that was issued: milliseconds since 1970.
+    pub(super) issued_at_ms: Option<u64>,
+}
+
+/// What a client is turned away with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) code: CloseCode,
+    pub(super) reason: String,
+}
+
+impl Refusal {
+    pub(super) fn new(code: CloseCode, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into() }
+    }
+
+    /// Its name among the reasons for which connections are refused.
+    pub(super) fn label(&self) -> &'static str {
+        match self.code {
+            CloseCode::OVERLOADED => "auth",
+            CloseCode::ORIGIN => "origin",
+            CloseCode::TOKEN => "token",
+            _ => "handshake",
+        }
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        Self::new(error.close_code(), error.to_string())
+    }
 }
 
 impl Wish {
@@ -50,6 +93,7 @@ impl Wish {
             device: None,
             start: None,
             resume: false,
+            hooked: None,
             presented: presented(headers, Some(query)),
             fault: None,
         };
@@ -85,30 +129,34 @@ impl Wish {
         }
     }
 
-    /// Decides, `allowed_origins` being those whose pages may use cookies.
-    pub(super) fn admission(
-        &self,
-        headers: &HeaderMap,
-        authenticator: &Authenticator,
-        allowed_origins: &[String],
-    ) -> Admission {
+    /// Decides.
+    pub(super) async fn admission(&self, headers: &HeaderMap, gate: &Gate) -> Admission {
         if let Some(fault) = self.fault {
-            return Admission::Refuse(CloseCode::BAD_HANDSHAKE, fault.into());
+            return Admission::Refuse(Refusal::new(CloseCode::BAD_HANDSHAKE, fault));
         }
         let presented = match &self.presented {
-            Ok(Some(presented)) => presented,
-            Ok(None) => return Admission::Await,
-            Err(error) => return Admission::Refuse(CloseCode::TOKEN, error.to_string()),
+            Ok(presented) => presented.as_ref(),
+            Err(error) => return Admission::Refuse((*error).into()),
         };
-        // A browser adds cookies whatever page asks, so the page counts.
-        if presented.source.is_ambient() && !origin_allowed(headers, allowed_origins) {
-            let reason = "pages of this origin may not connect; list it in allowed_origins";
-            return Admission::Refuse(CloseCode::ORIGIN, reason.into());
+        let Some(whose) = gate.handshake(presented, headers).await else { return Admission::Await(None) };
+        let whose = whose.and_then(|token| self.admit(token));
+        let ambient = presented.is_none_or(|presented| presented.source.is_ambient());
+        match whose {
+            // What the client says itself beats what its browser adds.
+            whose if ambient && self.resume => Admission::Await(Some(whose)),
+            Ok(admitted) => Admission::Enter(admitted),
+            Err(refusal) => Admission::Refuse(refusal),
         }
-        match authenticator.user(&presented.token) {
-            Ok(identity) => Admission::Enter(Identity { user: identity.user, device: self.device.clone() }),
-            Err(error) => Admission::Refuse(CloseCode::TOKEN, error.to_string()),
-        }
+    }
+
+    /// What a token lets in, if it may be used here.
+    pub(super) fn admit(&self, token: auth::Identity) -> Result<Admitted, Refusal> {
+        let device = match (token.device, &self.device) {
+            (Some(of_token), Some(named)) if of_token != *named => return Err(AuthError::OtherDevice.into()),
+            (of_token, named) => of_token.or_else(|| named.clone()),
+        };
+        let identity = Identity { user: token.user, device };
+        Ok(Admitted { identity, expires_at: token.expires_at, issued_at_ms: token.issued_at_ms })
     }
 }
 
@@ -125,7 +173,10 @@ fn negotiate(headers: &HeaderMap) -> (Dialect, Option<HeaderValue>) {
 }
 
 /// Whether the page that opened this connection may. No `Origin`: not a page.
-fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
+///
+/// A node that anyone may use trusts no page for having the same host as itself:
+/// a name that somebody points at this machine has that, too.
+pub(super) fn origin_allowed(headers: &HeaderMap, allowed: &[String], open: bool) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
     if allowed.iter().any(|allowed| allowed == origin) {
@@ -139,7 +190,7 @@ fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     // Cookies do not know ports: whoever serves this machine's pages is trusted
     // with this machine's cookies already.
     let both_loopback = is_loopback(page.host()) && own.as_ref().is_some_and(|own| is_loopback(own.host()));
-    page.as_str().eq_ignore_ascii_case(host) || both_loopback
+    both_loopback || (!open && page.as_str().eq_ignore_ascii_case(host))
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -148,8 +199,19 @@ fn is_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::auth::AuthOptions;
+    use super::super::auth::{AuthOptions, Authenticator, Guards};
     use super::*;
+    use crate::metrics::Metrics;
+    use serde_json::json;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn gate(options: &AuthOptions) -> Gate {
+        let metrics = Metrics::new("0", "memory");
+        let authenticator = Authenticator::new(options, &metrics, &tokio_util::task::TaskTracker::new());
+        let store = std::sync::Arc::new(crate::store::memory::Store::new(crate::store::Limits::default()));
+        Gate::new(authenticator.expect("usable"), store, vec!["https://app.example".to_owned()])
+    }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs
@@ -158,49 +220,137 @@ mod tests {
             .collect()
     }
 
-    fn admission(pairs: &[(&'static str, &str)], query: &str) -> Admission {
+    fn none() -> Gate {
+        gate(&AuthOptions::None)
+    }
+
+    fn guarded() -> Gate {
+        let secrets = vec![SECRET.to_owned()];
+        gate(&AuthOptions::Guarded(Box::new(Guards { secrets, ..Guards::default() })))
+    }
+
+    fn token(claims: serde_json::Value) -> String {
+        let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("signed")
+    }
+
+    async fn admission(gate: &Gate, pairs: &[(&'static str, &str)], query: &str) -> Admission {
         let headers = headers(pairs);
-        let allowed = ["https://app.example".to_owned()];
-        Wish::read(&headers, query).admission(&headers, &Authenticator::new(&AuthOptions::None), &allowed)
+        Wish::read(&headers, query).admission(&headers, gate).await
     }
 
     fn refused_with(admission: &Admission) -> Option<CloseCode> {
         match admission {
-            Admission::Refuse(code, _) => Some(*code),
+            Admission::Refuse(refusal) | Admission::Await(Some(Err(refusal))) => Some(refusal.code),
             _ => None,
         }
     }
 
-    #[test]
-    fn a_cookie_names_the_user_and_the_query_the_device() {
-        let admission = admission(&[("cookie", "a=b; token=user1")], "device=phone");
-        let Admission::Enter(identity) = admission else { panic!("{admission:?}") };
+    #[tokio::test]
+    async fn a_cookie_names_the_user_and_the_query_the_device() {
+        let admission = admission(&none(), &[("cookie", "a=b; token=user1")], "device=phone").await;
+        let Admission::Enter(Admitted { identity, .. }) = admission else { panic!("{admission:?}") };
         assert_eq!(identity.user.as_str(), "user:user1");
         assert_eq!(identity.device.map(|device| device.to_string()).as_deref(), Some("phone"));
     }
 
-    #[test]
-    fn without_a_token_the_first_frame_is_awaited() {
-        assert_eq!(admission(&[], ""), Admission::Await);
+    #[tokio::test]
+    async fn a_token_may_be_for_one_device_only() {
+        let token = token(json!({"sub": "ann", "device": "phone"}));
+        for (query, expected) in [("", Some("phone")), ("device=phone", Some("phone")), ("device=tv", None)] {
+            let admission =
+                admission(&guarded(), &[("authorization", &format!("Bearer {token}"))], query).await;
+            let device = match &admission {
+                Admission::Enter(admitted) => admitted.identity.device.as_ref().map(Device::as_str),
+                _ => None,
+            };
+            assert_eq!(device, expected, "{query}: {admission:?}");
+        }
     }
 
-    #[test]
-    fn a_foreign_page_may_not_use_a_users_cookie() {
-        let foreign =
-            [("cookie", "token=user1"), ("host", "push.example"), ("origin", "https://evil.example")];
-        assert_eq!(refused_with(&admission(&foreign, "")), Some(CloseCode::ORIGIN));
+    #[tokio::test]
+    async fn without_a_token_the_first_frame_is_awaited() {
+        assert_eq!(admission(&none(), &[], "").await, Admission::Await(None));
+    }
+
+    #[tokio::test]
+    async fn a_cookie_only_stands_by_while_a_frame_may_hold_a_token() {
+        let envelope = ("sec-websocket-protocol", SUBPROTOCOL);
+        for (cookie, good) in [("token=user1", true), ("token=a%20b", false)] {
+            let admission = admission(&none(), &[("cookie", cookie), envelope], "resume=1").await;
+            let Admission::Await(Some(whose)) = admission else { panic!("{admission:?}") };
+            assert_eq!(whose.is_ok(), good);
+        }
+        let said = [("cookie", "token=user1"), ("authorization", "Bearer user2"), envelope];
+        let admission = admission(&none(), &said, "resume=1").await;
+        assert!(matches!(&admission, Admission::Enter(one) if one.identity.user.as_str() == "user:user2"));
+    }
+
+    #[tokio::test]
+    async fn a_foreign_page_may_not_use_a_users_cookie() {
+        let cookie = format!("token={}", token(json!({"sub": "ann"})));
+        let foreign = [("cookie", &*cookie), ("host", "push.example"), ("origin", "https://evil.example")];
+        assert_eq!(refused_with(&admission(&guarded(), &foreign, "").await), Some(CloseCode::ORIGIN));
+        let alike = ["https://push.example.evil", "https://app.example:8443", "http://app.example", "null"];
+        for origin in alike {
+            let page = [("cookie", &*cookie), ("host", "push.example"), ("origin", origin)];
+            assert_eq!(
+                refused_with(&admission(&guarded(), &page, "").await),
+                Some(CloseCode::ORIGIN),
+                "{origin}"
+            );
+        }
         for origin in ["https://app.example", "https://push.example"] {
-            let own = [("cookie", "token=user1"), ("host", "push.example"), ("origin", origin)];
-            assert_eq!(refused_with(&admission(&own, "")), None, "{origin}");
+            let own = [("cookie", &*cookie), ("host", "push.example"), ("origin", origin)];
+            assert_eq!(refused_with(&admission(&guarded(), &own, "").await), None, "{origin}");
         }
         let query = [("host", "push.example"), ("origin", "https://evil.example")];
-        assert_eq!(refused_with(&admission(&query, "token=user1")), None);
+        let said = format!("token={}", token(json!({"sub": "ann"})));
+        assert_eq!(refused_with(&admission(&guarded(), &query, &said).await), None);
     }
 
-    #[test]
-    fn what_cannot_be_used_is_told() {
+    #[tokio::test]
+    async fn where_a_token_is_only_a_name_no_foreign_page_may_say_one() {
+        for host in ["127.0.0.1:8080", "evil.example:8080"] {
+            let page = [("host", host), ("origin", "http://evil.example:8080")];
+            assert_eq!(refused_with(&admission(&none(), &page, "token=ann").await), Some(CloseCode::ORIGIN));
+        }
+        for origin in ["http://localhost:3000", "https://app.example"] {
+            let page = [("host", "127.0.0.1:8080"), ("origin", origin)];
+            assert_eq!(refused_with(&admission(&none(), &page, "token=ann").await), None, "{origin}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ticket_lets_in_once_whom_it_was_made_for() {
+        let gate = guarded();
+        let identity = auth::Identity {
+            user: crate::protocol::Channel::user("ann").expect("valid"),
+            topics: crate::protocol::Grant::topics(["orders.*"]).expect("valid"),
+            device: Some("tv".parse().expect("valid")),
+            expires_at: Some(4_000_000_000),
+            issued_at_ms: Some(7),
+        };
+        let ticket = gate.issue(&identity, 10_000).await.expect("kept");
+        let expected = Wish::read(&HeaderMap::new(), "").admit(identity).expect("admitted");
+        let query = format!("ticket={ticket}");
+        let foreign = [("host", "push.example"), ("origin", "https://evil.example")];
+        assert_eq!(
+            admission(&gate, &foreign, &query).await,
+            Admission::Enter(expected),
+            "no browser adds it"
+        );
+        for query in [&*query, "ticket=x", "ticket=", &format!("ticket={}", "A".repeat(43))] {
+            let admission = admission(&gate, &[], query).await;
+            let refused = refused_with(&admission) == Some(CloseCode::TOKEN);
+            assert!(refused || query == "ticket=", "{query}: {admission:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_used_is_told() {
         for query in ["device=a%20b", "from=then", "pos=7", "resume=1"] {
-            let admission = admission(&[("cookie", "token=user1")], query);
+            let admission = admission(&none(), &[("cookie", "token=user1")], query).await;
             assert_eq!(refused_with(&admission), Some(CloseCode::BAD_HANDSHAKE), "{query}");
         }
     }

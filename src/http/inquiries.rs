@@ -16,6 +16,7 @@ use crate::protocol::status::{
 use crate::protocol::{Channel, MessageId, Position, SessionId};
 use crate::store::{Progress, Traced};
 
+use super::auth::Need;
 use super::{App, Problem};
 
 /// How far each device was written to, by name.
@@ -28,7 +29,7 @@ impl App {
         id: &str,
         query: &str,
     ) -> Result<Response, Problem> {
-        self.authorize(headers)?;
+        self.authorize(headers, Need::Read).await?;
         let (channel, id, near) = Query::of(query).message(id)?;
         let store = self.inner.delivery.store();
         let found = store.find(&channel, id, near).await?.ok_or_else(unknown_message)?;
@@ -46,7 +47,7 @@ impl App {
         id: &str,
         query: &str,
     ) -> Result<Response, Problem> {
-        self.authorize(headers)?;
+        self.authorize(headers, Need::Admin).await?;
         let (channel, id, near) = Query::of(query).message(id)?;
         let store = self.inner.delivery.store();
         let withdrawn = store.withdraw(&channel, id, near).await?.ok_or_else(unknown_message)?;
@@ -69,7 +70,7 @@ impl App {
         channel: &str,
         query: &str,
     ) -> Result<Response, Problem> {
-        self.authorize(headers)?;
+        self.authorize(headers, Need::Read).await?;
         let channel: Channel = channel.parse()?;
         let query = Query::of(query);
         let limit = query.number("limit")?.map_or(RECENT_MESSAGES_DEFAULT, |limit| limit as usize);
@@ -109,7 +110,7 @@ impl App {
     }
 
     pub(super) async fn sessions(&self, headers: &HeaderMap, channel: &str) -> Result<Response, Problem> {
-        self.authorize(headers)?;
+        self.authorize(headers, Need::Read).await?;
         let channel: Channel = channel.parse()?;
         let Sessions { sessions, more, unanswered } = self.inner.delivery.sessions_of(&channel).await?;
         let answer = SessionsAnswer { channel, sessions, more, unanswered };
@@ -122,7 +123,7 @@ impl App {
         channel: &str,
         session: &str,
     ) -> Result<Response, Problem> {
-        self.authorize(headers)?;
+        self.authorize(headers, Need::Admin).await?;
         let channel: Channel = channel.parse()?;
         let id: SessionId = session.parse().map_err(|error| Problem::invalid("invalid_session", error))?;
         let closing = self.inner.delivery.close_session(&channel, id).await?;
@@ -138,7 +139,7 @@ impl App {
     /// First what is kept, then the sessions: a device that is sent away cannot
     /// leave a cursor behind.
     pub(super) async fn erase(&self, headers: &HeaderMap, channel: &str) -> Result<Response, Problem> {
-        self.authorize(headers)?;
+        self.authorize(headers, Need::Admin).await?;
         let channel: Channel = channel.parse()?;
         let erased = self.inner.delivery.store().erase(&channel).await?;
         let nodes = self.inner.delivery.disconnect(&channel).await?;
@@ -147,7 +148,7 @@ impl App {
     }
 
     pub(super) async fn presence(&self, headers: &HeaderMap, body: &[u8]) -> Result<Response, Problem> {
-        self.authorize(headers)?;
+        self.authorize(headers, Need::Read).await?;
         let PresenceBody { channels } = serde_json::from_slice(body).map_err(|error| {
             let detail = format!("{error}; the body is {{\"channels\": [\"user:alice\", …]}}");
             match error.classify() {

@@ -13,6 +13,8 @@
 //! | `DELETE /v1/channels/{channel}/sessions/{session}` | close one |
 //! | `POST /v1/presence` | who of many is online |
 //! | `GET`, `DELETE /v1/messages/{id}?channel=` | what became of a message; take it back |
+//! | `POST /v1/tickets` | something to show once in place of a token |
+//! | `POST /v1/users/{user}/logout` | make a user's tokens worthless and close their sessions |
 //! | `GET /v1/nodes` | the live nodes |
 //! | `GET /v1/stats` | this node's numbers |
 //! | `GET /healthz` | the process runs |
@@ -26,24 +28,33 @@
 //! does once it is attached. A refusal is a [`Problem`]; a warp rejection means
 //! only "try the next route".
 
+mod addresses;
 pub mod auth;
 mod body;
 mod channels;
 mod client;
 pub mod credentials;
+mod cross_site;
+mod entering;
 mod error;
+mod expiry;
+mod fetch;
+mod gate;
 mod handshake;
 mod health;
 mod inquiries;
 mod inquiry_routes;
 mod openapi;
 mod pages;
+mod permit;
 mod proxy_protocol;
 mod push;
+mod rate;
 mod routes;
 mod server;
 mod service;
 mod stats;
+mod tickets;
 mod trace;
 mod unstalled;
 mod visitor;
@@ -60,12 +71,17 @@ use tokio_util::task::TaskTracker;
 pub use client::{ClientAddress, TrustedProxies, network};
 pub use error::Problem;
 pub use server::{BindError, Server};
+pub use service::Face;
 
 use crate::delivery::Delivery;
 use crate::metrics::Metrics;
 use crate::session::{self, Wheel};
 
+use addresses::Addresses;
 use auth::Authenticator;
+use expiry::Expiries;
+use gate::Gate;
+use rate::Rates;
 
 /// What the node accepts from outside.
 #[derive(Debug, Clone)]
@@ -78,8 +94,20 @@ pub struct Options {
     pub ttl_default: Duration,
     /// How long a sender may ask for.
     pub ttl_max: Duration,
+    /// For how long after its end a token is taken.
+    pub token_leeway: Duration,
+    /// How long a logout is remembered.
+    pub logout_memory: Duration,
+    /// Messages that one sender may push in a second; any number when absent.
+    pub push_rate_max: Option<u32>,
     /// Origins whose pages may open sessions with a cookie, besides the node's own.
     pub allowed_origins: Vec<String>,
+    /// Whether pages of these origins may use the REST API, too.
+    pub cors: bool,
+    /// Whether what operators look at is served at a listener of its own.
+    pub apart: bool,
+    /// Sessions, and connections that are none yet, of one address.
+    pub connections_per_address_max: Option<usize>,
     /// Peers that are believed when they say whom they speak for.
     pub trusted_proxies: TrustedProxies,
     /// Whether connections of trusted proxies begin with a PROXY header.
@@ -103,7 +131,13 @@ impl Default for Options {
             batch_messages_max: 100,
             ttl_default: Duration::from_secs(3_600),
             ttl_max: Duration::from_secs(7 * 24 * 3_600),
+            token_leeway: Duration::from_secs(30),
+            logout_memory: Duration::from_secs(30 * 24 * 3_600),
+            push_rate_max: None,
             allowed_origins: Vec::new(),
+            cors: false,
+            apart: false,
+            connections_per_address_max: None,
             trusted_proxies: TrustedProxies::default(),
             proxy_protocol: false,
             connections_max: 10_000,
@@ -126,12 +160,18 @@ struct Inner {
     session_options: Arc<session::Options>,
     delivery: Delivery,
     events: Arc<dyn session::Events>,
-    authenticator: Authenticator,
+    gate: Gate,
+    expiries: Arc<Expiries>,
     wheel: Wheel,
     metrics: Metrics,
     tasks: TaskTracker,
     draining: CancellationToken,
     handshakes: governor::DefaultDirectRateLimiter,
+    push_rates: Option<Rates>,
+    /// Sessions by address.
+    session_addresses: Arc<Addresses>,
+    /// Connections that are no sessions yet, by address.
+    addresses: Arc<Addresses>,
     /// A place for each upgraded connection, whether it says who it is or not.
     places: Arc<Semaphore>,
 }
@@ -154,23 +194,40 @@ pub struct Parts {
     pub tasks: TaskTracker,
     /// Once cancelled, upgrades are refused.
     pub draining: CancellationToken,
+    /// Once cancelled, everything ends.
+    pub stop: CancellationToken,
 }
 
 impl App {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { options, session_options, delivery, authenticator, wheel, metrics, tasks, draining } =
-            parts;
+        let Parts {
+            options,
+            session_options,
+            delivery,
+            authenticator,
+            wheel,
+            metrics,
+            tasks,
+            draining,
+            stop,
+        } = parts;
+        let expiries = Arc::new(Expiries::new(options.token_leeway));
+        tasks.spawn(expiries.clone().run(stop));
         let quota = governor::Quota::per_second(options.handshakes_per_second_max);
         let inner = Inner {
             events: delivery.events(),
             session_options: Arc::new(session_options),
             handshakes: governor::RateLimiter::direct(quota),
+            session_addresses: Addresses::new(options.connections_per_address_max),
+            addresses: Addresses::new(options.connections_per_address_max),
+            push_rates: options.push_rate_max.map(Rates::new),
             places: Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS))),
+            gate: Gate::new(authenticator, delivery.store().clone(), options.allowed_origins.clone()),
+            expiries,
             options,
             delivery,
-            authenticator,
             wheel,
             metrics,
             tasks,

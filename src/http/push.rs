@@ -16,13 +16,16 @@ use crate::protocol::rest::{
 use crate::protocol::{Channel, MessageId};
 use crate::store::{self, Append, Idempotency};
 
-use super::auth::SenderId;
+use super::auth::{Need, Sender};
+use super::permit::permit;
+use super::rate::Allowance;
 use super::{App, Problem, trace};
 
 impl App {
     pub(super) async fn push(&self, headers: &HeaderMap, body: Bytes) -> Result<Response, Problem> {
         let started = tokio::time::Instant::now();
-        let result = self.push_counted(headers, body).await;
+        let mut allowance = None;
+        let result = told(self.push_counted(headers, body, &mut allowance).await, allowance);
         self.inner.metrics.push_seconds.record(started.elapsed());
         self.count_refusal(result.as_ref().err());
         result
@@ -32,6 +35,7 @@ impl App {
     fn count_refusal(&self, problem: Option<&Problem>) {
         let result = match problem.map(|problem| problem.status.as_u16()) {
             Some(401 | 403) => "unauthorized",
+            Some(429) => "limited",
             Some(400..=499) if problem.is_some_and(|problem| problem.code != "idempotency_key_reused") => {
                 "invalid"
             }
@@ -40,14 +44,20 @@ impl App {
         self.inner.metrics.pushes.with(result).increment(1);
     }
 
-    async fn push_counted(&self, headers: &HeaderMap, body: Bytes) -> Result<Response, Problem> {
-        let sender = self.sender(headers)?;
+    async fn push_counted(
+        &self,
+        headers: &HeaderMap,
+        body: Bytes,
+        allowance: &mut Option<Allowance>,
+    ) -> Result<Response, Problem> {
+        let sender = self.sender(headers).await?;
         let key = idempotency_key(headers)?;
         let trace = trace::carried(headers);
         let push: PushBody<'_> = parse(&body)?;
         let channels = match &push.to {
             Recipients::One(to) => {
-                let channel = recipient(to)?;
+                let channel = recipient(to, &sender)?;
+                *allowance = self.take_rate(&sender, 1)?;
                 let idempotency = idempotency(&sender, key, &push, &body);
                 let append = Append { idempotency, ..self.append(&push, channel.clone(), trace)? };
                 let pushed = self.inner.delivery.push(append).await?;
@@ -57,8 +67,11 @@ impl App {
                 let detail = format!("\"to\" may list 1 to {RECIPIENTS_MAX} channels");
                 return Err(Problem::invalid("invalid_recipients", detail));
             }
-            Recipients::Many(to) => to.iter().map(|to| recipient(to)).collect::<Result<Vec<_>, _>>()?,
+            Recipients::Many(to) => {
+                to.iter().map(|to| recipient(to, &sender)).collect::<Result<Vec<_>, _>>()?
+            }
         };
+        *allowance = self.take_rate(&sender, channels.len())?;
         let idempotency = idempotency(&sender, key, &push, &body);
         let append = |channel: &Channel| {
             Ok(Append { idempotency, ..self.append(&push, channel.clone(), trace.clone())? })
@@ -75,14 +88,20 @@ impl App {
 
     pub(super) async fn push_batch(&self, headers: &HeaderMap, body: Bytes) -> Result<Response, Problem> {
         let started = tokio::time::Instant::now();
-        let result = self.push_batch_timed(headers, body).await;
+        let mut allowance = None;
+        let result = told(self.push_batch_timed(headers, body, &mut allowance).await, allowance);
         self.inner.metrics.push_seconds.record(started.elapsed());
         self.count_refusal(result.as_ref().err());
         result
     }
 
-    async fn push_batch_timed(&self, headers: &HeaderMap, body: Bytes) -> Result<Response, Problem> {
-        let sender = self.sender(headers)?;
+    async fn push_batch_timed(
+        &self,
+        headers: &HeaderMap,
+        body: Bytes,
+        allowance: &mut Option<Allowance>,
+    ) -> Result<Response, Problem> {
+        let sender = self.sender(headers).await?;
         let key = idempotency_key(headers)?;
         let trace = trace::carried(headers);
         let batch: BatchBody<'_> = parse(&body)?;
@@ -90,6 +109,7 @@ impl App {
         if batch.messages.is_empty() || batch.messages.len() > max {
             return Err(Problem::invalid("invalid_batch", format!("a batch has 1 to {max} messages")));
         }
+        *allowance = self.take_rate(&sender, batch.messages.len())?;
         let prepared: Vec<Result<Append, Problem>> = batch
             .messages
             .iter()
@@ -101,7 +121,7 @@ impl App {
                         "in a batch each message has one \"to\"",
                     ));
                 };
-                let channel = recipient(to)?;
+                let channel = recipient(to, &sender)?;
                 // One header for the whole batch: each item gets a key of its own.
                 let key = key.as_deref().map(|key| format!("{key}#{at}"));
                 let idempotency = idempotency(&sender, key, push, push.data.get().as_bytes());
@@ -122,13 +142,18 @@ impl App {
         Ok(warp::reply::json(&answer).into_response())
     }
 
-    /// Who sends, if they may.
-    pub(super) fn sender(&self, headers: &HeaderMap) -> Result<SenderId, Problem> {
-        let authorization = headers.get("authorization").and_then(|value| value.to_str().ok());
-        self.inner
-            .authenticator
-            .sender(authorization)
-            .map_err(|error| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string()))
+    /// Takes from what the sender may push, where that is limited.
+    fn take_rate(&self, sender: &Sender, messages: usize) -> Result<Option<Allowance>, Problem> {
+        let Some(rates) = &self.inner.push_rates else { return Ok(None) };
+        rates.take(sender.name(), messages).map(Some).map_err(|allowance| Problem {
+            retry_after: Some(allowance.retry_after),
+            allowance: Some(allowance),
+            ..Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "push_rate",
+                "this sender has pushed all that it may in a second (push_rate_max); try again after Retry-After",
+            )
+        })
     }
 
     /// Everything of an append but its idempotency.
@@ -172,8 +197,21 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     })
 }
 
-fn recipient(to: &str) -> Result<Channel, Problem> {
+/// What became of a push, with how much may still be pushed.
+fn told(result: Result<Response, Problem>, allowance: Option<Allowance>) -> Result<Response, Problem> {
+    match (result, allowance) {
+        (Ok(mut response), Some(allowance)) => {
+            allowance.tell(response.headers_mut());
+            Ok(response)
+        }
+        (Err(problem), Some(allowance)) => Err(Problem { allowance: Some(allowance), ..problem }),
+        (result, None) => result,
+    }
+}
+
+fn recipient(to: &str, sender: &Sender) -> Result<Channel, Problem> {
     let channel: Channel = to.parse()?;
+    permit(sender, Need::Push(&channel))?;
     if channel.user_name().is_none() {
         return Err(Problem::invalid("unsupported_channel", "this release delivers to users: \"user:NAME\""));
     }
@@ -194,14 +232,14 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 /// Combines sender and key; a message id chosen by the sender serves as a key.
 fn idempotency(
-    sender: &SenderId,
+    sender: &Sender,
     key: Option<String>,
     push: &PushBody<'_>,
     body: &[u8],
 ) -> Option<Idempotency> {
     let key = key.map(|key| format!("key:{key}")).or_else(|| push.id.map(|id| format!("id:{id}")))?;
     let mut hash = Sha256::new();
-    hash.update(sender.as_str());
+    hash.update(sender.name());
     hash.update([0]);
     hash.update(key);
     let key = first_bytes(&hash.finalize());

@@ -19,6 +19,8 @@ impl App {
             .unify()
             .or(self.inquiry_routes())
             .unify()
+            .or(self.ticket_routes())
+            .unify()
             .or(self.operator_routes())
             .unify()
             .or(self.page_routes())

@@ -11,15 +11,16 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics::Gauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::client::ClientAddress;
-use super::service::Service;
+use super::service::{Face, Service};
 use super::unstalled::Unstalled;
-use super::{App, Options, proxy_protocol};
+use super::{App, proxy_protocol};
 
 /// Connections beyond the sessions' limit, for requests.
 const REQUEST_CONNECTIONS: usize = 1_024;
@@ -27,6 +28,9 @@ const REQUEST_CONNECTIONS: usize = 1_024;
 const BACKLOG: u32 = 4_096;
 /// The largest request head, and what hyper reads at once.
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
+/// How long a connection that came before the end may take to say what it
+/// wants: its request was on the way.
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
 /// How long to wait when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -69,39 +73,75 @@ impl Server {
     }
 
     /// Serves until `stop`; then requests under way are finished.
-    pub async fn run(self, app: App, stop: CancellationToken) {
-        let service = Service::new(&app);
+    pub async fn run(self, app: App, face: Face, stop: CancellationToken) {
+        let service = Service::new(&app, face);
         let slots =
             Arc::new(Semaphore::new(app.inner.options.connections_max.saturating_add(REQUEST_CONNECTIONS)));
+        // Once it ends: what may still come out of the backlog.
+        let mut last = BACKLOG;
         loop {
             let slot = tokio::select! {
-                () = stop.cancelled() => return,
+                biased;
                 slot = slots.clone().acquire_owned() => slot.expect("never closed"),
+                () = stop.cancelled() => return,
             };
             let accepted = tokio::select! {
-                () = stop.cancelled() => return,
+                // What waits to be accepted when the end comes is served: closing the listener would reset it.
+                biased;
                 accepted = self.listener.accept() => accepted,
+                () = stop.cancelled() => return,
             };
+            if stop.is_cancelled() {
+                last = last.saturating_sub(1);
+                if last == 0 {
+                    return;
+                }
+            }
             match accepted {
                 Ok((stream, peer)) => {
                     if let Err(error) = stream.set_nodelay(true) {
                         // The peer has gone already: reading will say so.
                         tracing::debug!(%error, "a socket option could not be set");
                     }
-                    let connection = Connection { stream, peer: peer.ip().into(), service: service.clone() };
+                    let connection =
+                        Connection { stream, peer: peer.ip().into(), service: service.connected() };
                     let (app, stop) = (app.clone(), stop.clone());
                     let tasks = app.inner.tasks.clone();
+                    let slot = Slot::of(&app, slot);
                     tasks.spawn(async move {
-                        connection.serve(&app.inner.options, stop).await;
+                        connection.serve(&app, stop).await;
                         drop(slot);
                     });
                 }
                 Err(error) => {
+                    if stop.is_cancelled() {
+                        return;
+                    }
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
+    }
+}
+
+/// The place of a connection that is no session, or not yet.
+struct Slot {
+    _permit: OwnedSemaphorePermit,
+    open: Gauge,
+}
+
+impl Slot {
+    fn of(app: &App, permit: OwnedSemaphorePermit) -> Self {
+        let open = app.inner.metrics.http_connections.clone();
+        open.increment(1.0);
+        Self { _permit: permit, open }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.open.decrement(1.0);
     }
 }
 
@@ -112,38 +152,83 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(mut self, options: &Options, stop: CancellationToken) {
+    async fn serve(mut self, app: &App, stop: CancellationToken) {
+        let (options, headers) = (&app.inner.options, &app.inner.metrics.proxy_headers);
         let head_timeout = options.handshake_timeout;
         if options.proxy_protocol && options.trusted_proxies.include(self.peer) {
             let header = tokio::select! {
-                () = stop.cancelled() => return,
+                () = late(&stop) => return,
                 header = timeout(head_timeout, proxy_protocol::read(&mut self.stream)) => header,
             };
             match header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(client) => self.peer = client.unwrap_or(self.peer),
+                Ok(client) => {
+                    headers.with(if client.is_some() { "taken" } else { "own" }).increment(1);
+                    self.peer = client.unwrap_or(self.peer);
+                }
                 Err(error) => {
+                    headers.with("refused").increment(1);
                     return tracing::debug!(peer = %self.peer, %error, "a proxy's connection was refused");
                 }
             }
         }
+        // Proxies have as many connections as they need; their clients' sessions are counted.
+        let is_proxy = options.trusted_proxies.include(self.peer);
+        let place = if is_proxy { None } else { Some(app.inner.addresses.take(self.peer)) };
+        if matches!(place, Some(None)) {
+            app.refused("address");
+            return tracing::debug!(peer = %self.peer, "an address has all the connections that one may have");
+        }
         self.service.peer(self.peer);
-        serve(self.stream, self.service, stop, head_timeout).await;
+        if serve(self.stream, self.service, stop, head_timeout).await == Some(Cut::HeadTime) {
+            app.inner.metrics.requests_limited.with("head_time").increment(1);
+        }
     }
 }
 
-async fn serve(stream: TcpStream, service: Service, stop: CancellationToken, head_timeout: Duration) {
+/// Why a connection was given up.
+#[derive(Debug, PartialEq, Eq)]
+enum Cut {
+    /// A request's head did not come in time.
+    HeadTime,
+}
+
+async fn serve(
+    stream: TcpStream,
+    service: Service,
+    stop: CancellationToken,
+    head_timeout: Duration,
+) -> Option<Cut> {
+    let asked = service.asked();
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_BYTES_MAX);
     let connection = builder.serve_connection(TokioIo::new(Unstalled::new(stream)), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+        () = stop.cancelled() => tokio::select! {
+            ended = connection.as_mut() => ended,
+            // Before its first request hyper would close it unheard.
+            () = first(asked.cancelled(), late(&stop)) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        },
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
+    let error = ended.err()?;
+    tracing::debug!(%error, "a connection ended early");
+    error.is_timeout().then_some(Cut::HeadTime)
+}
+
+/// A moment after `stop`.
+async fn late(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(FIRST_REQUEST_WITHIN).await;
+}
+
+/// Whichever comes first.
+async fn first(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    tokio::select! {
+        () = one => {}
+        () = other => {}
     }
 }

@@ -15,13 +15,16 @@ use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper::{Method, Request};
 use hyper_util::service::TowerToHyperService;
-use warp::http::HeaderValue;
+use tokio_util::sync::CancellationToken;
+use warp::http::header::CONNECTION;
+use warp::http::{HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
 use crate::protocol::MessageId;
 
 use super::client::ClientAddress;
-use super::{App, Problem, body, trace};
+use super::cross_site::is_for_operators;
+use super::{App, Problem, body, error, trace};
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
@@ -31,25 +34,66 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>
 pub(super) struct Service {
     answer: Arc<dyn Fn(Request<Incoming>, ClientAddress) -> Answer + Send + Sync>,
     peer: ClientAddress,
+    /// Ends with the connection's first request.
+    asked: CancellationToken,
+}
+
+/// Whom a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Face {
+    /// Everybody; what operators look at only where they have no listener.
+    Everybody,
+    /// Operators.
+    Operators,
 }
 
 impl Service {
-    pub(super) fn new(app: &App) -> Self {
+    pub(super) fn new(app: &App, face: Face) -> Self {
         let routes = TowerToHyperService::new(warp::service(app.routes()));
         let proxies = app.inner.options.trusted_proxies.clone();
+        let draining = app.inner.draining.clone();
         let app = app.clone();
+        let hides = face == Face::Everybody && app.inner.options.apart;
         let answer = move |mut request: Request<Incoming>, peer: ClientAddress| -> Answer {
             let client = proxies.client(peer, request.headers());
-            let caller = Caller { id: request_id(&request), traceparent: traceparent(&request), client };
+            let caller = Caller {
+                app: app.clone(),
+                id: request_id(&request),
+                traceparent: traceparent(&request),
+                client,
+                reader: app.reads(request.headers()),
+                last: draining.is_cancelled(),
+            };
             request.extensions_mut().insert(client);
+            let elsewhere = hides && is_for_operators(request.uri(), request.headers());
+            let early = app.preflight(&request).or_else(|| {
+                let problem = if elsewhere { Some(error::elsewhere()) } else { app.refuses_page(&request) };
+                problem.map(Reply::into_response)
+            });
+            if let Some(early) = early {
+                return Box::pin(async move { Ok(caller.finish(early)) });
+            }
             if is_push(&request) {
-                let app = app.clone();
-                return Box::pin(async move { Ok(caller.finish(app.take_push(request).await)) });
+                return Box::pin(async move {
+                    let answer = caller.app.take_push(request).await;
+                    Ok(caller.finish(answer))
+                });
             }
             let answer = routes.call(request);
             Box::pin(async move { Ok(caller.finish(answer.await?)) })
         };
-        Self { answer: Arc::new(answer), peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED).into() }
+        let peer = IpAddr::V4(Ipv4Addr::UNSPECIFIED).into();
+        Self { answer: Arc::new(answer), peer, asked: CancellationToken::new() }
+    }
+
+    /// For a connection of its own.
+    pub(super) fn connected(&self) -> Self {
+        Self { asked: CancellationToken::new(), ..self.clone() }
+    }
+
+    /// Is cancelled once the connection has asked for anything.
+    pub(super) fn asked(&self) -> CancellationToken {
+        self.asked.clone()
     }
 
     /// Says who is at the other end of the connection.
@@ -64,6 +108,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
+        self.asked.cancel();
         (self.answer)(request, self.peer)
     }
 }
@@ -86,25 +131,49 @@ impl App {
 
 /// Whose request it is, and what it is called.
 struct Caller {
+    app: App,
     id: HeaderValue,
     traceparent: Option<HeaderValue>,
     client: ClientAddress,
+    /// The origin of a page that may read the answer.
+    reader: Option<HeaderValue>,
+    /// Whether the connection had better not be used again: the node is leaving.
+    last: bool,
 }
 
 impl Caller {
     /// Renders a problem, and tells every answer's caller what its request is called.
     fn finish(self, mut response: Response) -> Response {
-        let Self { id, traceparent, client } = self;
+        let Self { app, id, traceparent, client, reader, last } = self;
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
             let (status, code) = (problem.status.as_u16(), problem.code);
             tracing::debug!(request_id = ?id, %client, status, code, "refused");
+            if let Some(limit) = error::limit_of(code) {
+                app.inner.metrics.requests_limited.with(limit).increment(1);
+            }
             response = problem.render(id.to_str().unwrap_or_default());
         }
+        app.finish_answer(reader.as_ref(), response.headers_mut());
+        app.inner.metrics.http_answers.with(class(response.status())).increment(1);
         response.headers_mut().insert(trace::REQUEST_ID, id);
+        if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(traceparent) = traceparent {
             response.headers_mut().insert(trace::TRACEPARENT, traceparent);
         }
         response
+    }
+}
+
+/// What a status begins with, as the metric names it.
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
     }
 }
 

@@ -12,11 +12,12 @@ use crate::protocol::rest::rfc3339;
 use crate::protocol::stats::{AuthKind, HistogramNumbers, Latencies, StatsAnswer, StoreKind, Totals};
 use crate::protocol::status::StreamAnswer;
 
+use super::auth::Need;
 use super::{App, Problem};
 
 impl App {
     pub(super) async fn stats(&self, headers: &HeaderMap) -> Result<Response, Problem> {
-        self.authorize(headers)?;
+        self.authorize(headers, Need::Read).await?;
         let delivery = &self.inner.delivery;
         let page = self.inner.metrics.render();
         let numbers = Page(&page);
@@ -26,7 +27,7 @@ impl App {
             node: delivery.node(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             store: if delivery.store().kind() == "memory" { StoreKind::Memory } else { StoreKind::Redis },
-            auth: if self.inner.authenticator.is_open() { AuthKind::None } else { AuthKind::Jwt },
+            auth: if self.inner.gate.authenticator.is_open() { AuthKind::None } else { AuthKind::Jwt },
             at: rfc3339(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
             draining: unready == Some("draining"),
             unready: unready.map(str::to_owned),

@@ -9,12 +9,14 @@ use tokio::time::Instant;
 use crate::protocol::Device;
 use crate::session::{Ending, Run, Session};
 
-use super::ClientAddress;
+use super::addresses::Place;
+use super::{App, ClientAddress};
 
 /// Who is at the other end, and what the connection occupies while it lives.
 pub(super) struct Visitor {
     pub(super) client: ClientAddress,
     pub(super) place: Option<OwnedSemaphorePermit>,
+    pub(super) _address: Place,
 }
 
 impl Visitor {
@@ -55,8 +57,9 @@ impl<'a> Whose<'a> {
 }
 
 /// A session's whole task: it keeps the visitor's place until the session is over.
-pub(super) async fn visits(visitor: Visitor, session: Arc<Session>, run: Run) {
+pub(super) async fn visits(app: App, visitor: Visitor, session: Arc<Session>, run: Run) {
     let since = Instant::now();
     run.await;
+    app.inner.expiries.forget(session.id());
     visitor.left(&session, since);
 }

@@ -4,7 +4,7 @@
 //! must be able to read (a bad token, a wrong origin, an overloaded node) is a
 //! close frame behind a completed upgrade, since browsers hide failed ones.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -18,12 +18,13 @@ use warp::reply::Response;
 
 use crate::delivery::{OpenError, Opening};
 use crate::protocol::close::CloseCode;
-use crate::protocol::frame::{ClientFrame, HelloLimits, Outgoing};
-use crate::protocol::{Channel, Position, SessionId, ws};
-use crate::session::{Ending, Events, Identity, Session};
+use crate::protocol::frame::{Dialect, HelloLimits};
+use crate::protocol::{SessionId, ws};
+use crate::session::{Events, Session};
 use crate::store::Start;
 
-use super::handshake::{Admission, Wish};
+use super::entering::Entering;
+use super::handshake::{Admission, Admitted, Refusal, Wish};
 use super::unstalled::Unstalled;
 use super::visitor::{Visitor, visits};
 use super::{App, ClientAddress, Options, Problem};
@@ -39,13 +40,21 @@ impl App {
         let key = handshake_key(headers).inspect_err(|_| self.refused("handshake"))?;
         let upgrade = upgrade.ok_or_else(not_an_upgrade)?;
         self.admit_handshake()?;
-        let wish = Wish::read(headers, query);
+        let mut wish = Wish::read(headers, query);
+        wish.hooked = self.inner.gate.authenticator.hook_headers(headers);
         // Taken before the upgrade, or a wave of them would pass together.
-        let visitor = Visitor { client, place: self.inner.places.clone().try_acquire_owned().ok() };
-        let admission = self.admission(headers, &wish, visitor.place.is_some());
+        let address = self.inner.session_addresses.take(client).ok_or_else(|| {
+            self.refused("address");
+            let detail = "this address has all the sessions that one may have (connections_per_address_max)";
+            Problem::unavailable("address_limit", detail, rand::random_range(5..=15))
+        })?;
+        let place = self.inner.places.clone().try_acquire_owned().ok();
+        let visitor = Visitor { client, place, _address: address };
         let response = switching(&ws::accept_key(key), wish.subprotocol.clone());
-        let app = self.clone();
+        let (app, headers) = (self.clone(), headers.clone());
         self.inner.tasks.spawn(async move {
+            // Somebody else may have to be asked; the client's first frames wait in its socket.
+            let admission = app.admission(&headers, &wish, visitor.place.is_some()).await;
             let upgraded = match upgrade.await {
                 Ok(upgraded) => upgraded,
                 Err(error) => return tracing::debug!(%error, "an upgrade was not completed"),
@@ -57,7 +66,7 @@ impl App {
         Ok(response)
     }
 
-    fn refused(&self, reason: &str) {
+    pub(super) fn refused(&self, reason: &str) {
         self.inner.metrics.connects_refused.with(reason).increment(1);
     }
 
@@ -79,23 +88,22 @@ impl App {
         Ok(())
     }
 
-    fn admission(&self, headers: &HeaderMap, wish: &Wish, has_place: bool) -> Admission {
+    async fn admission(&self, headers: &HeaderMap, wish: &Wish, has_place: bool) -> Admission {
         let Self { inner } = self;
-        let admission = if !has_place {
-            Admission::Refuse(
-                CloseCode::OVERLOADED,
-                "this node has all the connections it takes; try again".into(),
-            )
+        let admission = if has_place {
+            let checked = wish.admission(headers, &inner.gate);
+            tokio::time::timeout(inner.options.handshake_timeout, checked).await.unwrap_or_else(|_| {
+                Admission::Refuse(Refusal::new(
+                    CloseCode::OVERLOADED,
+                    "your token could not be checked in time",
+                ))
+            })
         } else {
-            wish.admission(headers, &inner.authenticator, &inner.options.allowed_origins)
+            let reason = "this node has all the connections it takes; try again";
+            Admission::Refuse(Refusal::new(CloseCode::OVERLOADED, reason))
         };
-        if let Admission::Refuse(code, _) = &admission {
-            self.refused(match *code {
-                CloseCode::OVERLOADED => "limit",
-                CloseCode::ORIGIN => "origin",
-                CloseCode::TOKEN => "token",
-                _ => "handshake",
-            });
+        if let Admission::Refuse(refusal) = &admission {
+            self.refused(if has_place { refusal.label() } else { "limit" });
         }
         admission
     }
@@ -112,9 +120,16 @@ impl App {
         let inner = &self.inner;
         let dialect = wish.dialect;
         shrink_buffers(&stream, &inner.options);
-        let events: Arc<dyn Events> = match &admission {
-            Admission::Enter(_) if !wish.resume => inner.events.clone(),
-            _ => Arc::new(Entering { app: self.clone(), waiting: Mutex::new(Some(wish.clone())) }),
+        let entering = match &admission {
+            Admission::Enter(_) if dialect == Dialect::Plain => None,
+            Admission::Enter(_) if !wish.resume => Some(Entering::attached(self)),
+            Admission::Enter(admitted) => Some(Entering::new(self, wish.clone(), Some(Ok(admitted.clone())))),
+            Admission::Await(ambient) => Some(Entering::new(self, wish.clone(), ambient.clone())),
+            Admission::Refuse(_) => Some(Entering::attached(self)),
+        };
+        let events: Arc<dyn Events> = match &entering {
+            Some(entering) => Arc::new(entering.clone()),
+            None => inner.events.clone(),
         };
         let session = Session::new(
             SessionId::generate(),
@@ -127,26 +142,21 @@ impl App {
         inner.metrics.connects.with(dialect.label()).increment(1);
         inner.wheel.add(&session);
         let run = session.clone().run(leftover);
-        if let Admission::Enter(identity) = &admission {
-            session.identify(identity.clone());
+        if let Admission::Enter(admitted) = &admission {
+            session.identify(admitted.identity.clone());
         }
         visitor.came(&session);
-        inner.tasks.spawn(visits(visitor, session.clone(), run));
-        match admission {
-            Admission::Refuse(code, reason) => session.close(code, &reason),
-            Admission::Enter(_) => {
-                if wish.resume {
-                    self.await_entry(session);
-                } else {
-                    self.open(session, wish.start);
-                }
-            }
-            Admission::Await => self.await_entry(session),
+        inner.tasks.spawn(visits(self.clone(), visitor, session.clone(), run));
+        match (admission, entering) {
+            (Admission::Refuse(Refusal { code, reason }), _) => session.close(code, &reason),
+            (Admission::Enter(admitted), _) if !wish.resume => self.open(&session, admitted, wish.start),
+            (_, Some(entering)) => self.await_entry(session, entering),
+            (_, None) => {}
         }
     }
 
     /// Closes a session that does not authenticate, or resume as it announced.
-    fn await_entry(&self, session: Arc<Session>) {
+    fn await_entry(&self, session: Arc<Session>, entering: Entering) {
         let app = self.clone();
         let timeout = self.inner.options.handshake_timeout;
         self.inner.tasks.spawn(async move {
@@ -154,24 +164,23 @@ impl App {
                 () = app.inner.draining.cancelled() => {}
                 () = tokio::time::sleep(timeout) => {}
             }
-            if session.identity().is_none() {
-                let reason =
-                    "no token came: send {\"type\":\"auth\",\"token\":…} or connect with ?token= or a cookie";
-                session.close(CloseCode::TOKEN, reason);
-            } else if !app.inner.delivery.is_attached(session.id()) {
-                session
-                    .close(CloseCode::BAD_HANDSHAKE, "no resume frame came although ?resume=1 announced one");
-            }
+            entering.give_up(&session);
         });
     }
 
-    /// Attaches an identified session to its user's channel.
-    fn open(&self, session: Arc<Session>, start: Option<Start>) {
-        let Some(identity) = session.identity() else { return };
+    /// Attaches a session to its user's channel, for as long as what let it in
+    /// lasts.
+    pub(super) fn open(&self, session: &Arc<Session>, admitted: Admitted, start: Option<Start>) {
+        let Admitted { identity, expires_at, issued_at_ms } = admitted;
         let start = start.unwrap_or_else(|| Start::Cursor(identity.device.clone()));
+        let user = identity.user.clone();
+        session.identify(identity);
+        self.inner.expiries.set(session, expires_at);
         let options = &self.inner.session_options;
         let opening = Opening {
-            subscriptions: vec![(identity.user.clone(), start)],
+            subscriptions: vec![(user, start)],
+            // A token that does not say when it was made is as old as any.
+            issued_at_ms: (!self.inner.gate.authenticator.is_open()).then(|| issued_at_ms.unwrap_or(0)),
             heartbeat: options.heartbeat_interval,
             limits: HelloLimits {
                 frame_bytes_max: options.frame_bytes_max,
@@ -180,77 +189,34 @@ impl App {
             },
             session: session.clone(),
         };
-        let app = self.clone();
+        let (app, session) = (self.clone(), session.clone());
         self.inner.tasks.spawn(async move {
-            if let Err(error @ OpenError::Store(_)) = app.inner.delivery.open(opening).await {
-                app.refused("store");
-                tracing::warn!(session = %session.id(), %error, "a session was turned away");
-                session.close(CloseCode::STORE_AWAY, "the store is away; reconnect in a moment");
+            if let Err(error) = app.inner.delivery.open(opening).await {
+                app.turn_away(&session, &error);
             }
         });
     }
-}
 
-/// Takes the first frames of a session that is not attached yet.
-struct Entering {
-    app: App,
-    /// Taken when the session has all it needs.
-    waiting: Mutex<Option<Wish>>,
-}
-
-impl Entering {
-    /// Goes on with positions from an `auth` or `resume` frame.
-    fn enter(&self, session: &Arc<Session>, position: Option<Position>) {
-        let Some(wish) = self.waiting.lock().expect("no panic while held").take() else { return };
-        self.app.open(session.clone(), position.map(Start::After).or(wish.start));
-    }
-
-    fn authenticate(&self, session: &Arc<Session>, token: &str) -> Option<Channel> {
-        let device =
-            self.waiting.lock().expect("no panic while held").as_ref().map(|wish| wish.device.clone())?;
-        match self.app.inner.authenticator.user(token) {
-            Ok(identity) => {
-                session.identify(Identity { user: identity.user.clone(), device });
-                Some(identity.user)
+    pub(super) fn turn_away(&self, session: &Arc<Session>, error: &OpenError) {
+        let (label, code, reason) = match error {
+            OpenError::Closed => return,
+            OpenError::Store(error) => {
+                tracing::warn!(session = %session.id(), %error, "a session was turned away");
+                ("store", CloseCode::STORE_AWAY, "the store is away; reconnect in a moment")
             }
-            Err(error) => {
-                self.app.refused("token");
-                session.close(CloseCode::TOKEN, &error.to_string());
-                None
+            OpenError::LoggedOut => (
+                "token",
+                CloseCode::TOKEN,
+                "the user was logged out after this token was issued: log in for a new one",
+            ),
+            OpenError::TooMany => {
+                let reason =
+                    "this user has all the sessions that one may have (sessions_per_user_max): close another";
+                ("user", CloseCode::USER_LIMIT, reason)
             }
-        }
-    }
-}
-
-impl Events for Entering {
-    fn written(&self, session: &Arc<Session>, messages: &[Arc<Outgoing>]) {
-        self.app.inner.events.written(session, messages);
-    }
-
-    fn confirmed(&self, session: &Arc<Session>, channel: &Channel, position: Position) {
-        self.app.inner.events.confirmed(session, channel, position);
-    }
-
-    fn frame(&self, session: &Arc<Session>, frame: ClientFrame) {
-        let waiting = self.waiting.lock().expect("no panic while held").as_ref().map(|wish| wish.resume);
-        match (waiting, frame) {
-            (Some(resume), ClientFrame::Auth { token, positions }) if session.identity().is_none() => {
-                let Some(user) = self.authenticate(session, &token) else { return };
-                let position = positions.get(user.as_str()).copied();
-                if position.is_some() || !resume {
-                    self.enter(session, position);
-                }
-            }
-            (Some(true), ClientFrame::Resume { positions }) => {
-                let Some(identity) = session.identity() else { return };
-                self.enter(session, positions.get(identity.user.as_str()).copied());
-            }
-            (_, frame) => self.app.inner.events.frame(session, frame),
-        }
-    }
-
-    fn closed(&self, session: &Arc<Session>, ending: Ending) {
-        self.app.inner.events.closed(session, ending);
+        };
+        self.refused(label);
+        session.close(code, reason);
     }
 }
 

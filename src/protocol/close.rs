@@ -64,8 +64,12 @@ close_codes! {
     UNRESPONSIVE = 4102, "unresponsive";
     /// The store was away while the session was being set up.
     STORE_AWAY = 4103, "store_away";
+    /// The user has all the sessions that one may have.
+    USER_LIMIT = 4104, "user_limit";
     /// The node asks the client to connect elsewhere at once.
     MOVED = 4200, "moved";
+    /// The token has ended, and no fresh one came.
+    EXPIRED = 4401, "expired";
     /// The token is missing or not valid.
     TOKEN = 4403, "token";
 }

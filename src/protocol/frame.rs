@@ -39,6 +39,7 @@ impl Dialect {
 #[derive(Debug)]
 pub struct Outgoing {
     message: Message,
+    waited: bool,
     plain: OnceLock<Bytes>,
     envelope: OnceLock<Bytes>,
 }
@@ -47,7 +48,19 @@ impl Outgoing {
     /// Wraps a message; nothing is encoded yet.
     #[must_use]
     pub fn new(message: Message) -> Self {
-        Self { message, plain: OnceLock::new(), envelope: OnceLock::new() }
+        Self { message, waited: false, plain: OnceLock::new(), envelope: OnceLock::new() }
+    }
+
+    /// The same of a message that was accepted before the session came that it is for.
+    #[must_use]
+    pub fn kept(message: Message) -> Self {
+        Self { waited: true, ..Self::new(message) }
+    }
+
+    /// Whether it waited for its session, so that its age says nothing of the way it took.
+    #[must_use]
+    pub fn has_waited(&self) -> bool {
+        self.waited
     }
 
     /// The message.
@@ -126,6 +139,11 @@ pub enum ServerFrame<'a> {
         heartbeat_ms: u64,
         /// What the node accepts.
         limits: HelloLimits,
+    },
+    /// The session's token ends soon: send `auth` with a fresh one.
+    Reauth {
+        /// When the session is closed otherwise, in milliseconds.
+        within_ms: u64,
     },
     /// Messages were lost.
     Gap {

@@ -16,6 +16,7 @@ pub mod rest;
 mod schema;
 pub mod stats;
 pub mod status;
+pub mod tickets;
 pub mod trace;
 pub mod ws;
 

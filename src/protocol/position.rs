@@ -18,7 +18,8 @@ impl Epoch {
     /// An epoch that nobody has seen.
     #[must_use]
     pub fn random() -> Self {
-        Self(rand::random())
+        // Nought is the epoch of [`Position::BEGINNING`].
+        Self(rand::random::<u64>().max(1))
     }
 
     /// The epoch of these 64 bits.
@@ -72,6 +73,10 @@ pub struct Position {
 pub struct ParsePositionError;
 
 impl Position {
+    /// Before the first message, of whatever epoch: where whoever was there
+    /// before anything was pushed goes on.
+    pub const BEGINNING: Self = Self { epoch: Epoch(0), seq: 0 };
+
     /// The position of this epoch and sequence number.
     #[must_use]
     pub fn new(epoch: Epoch, seq: u64) -> Self {

@@ -11,6 +11,10 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 const TRACEPARENT_BYTES: usize = 55;
 /// Where its trace id stands.
 const TRACE_ID: std::ops::Range<usize> = 3..35;
+/// Where the id of its sender's span stands.
+const PARENT_ID: std::ops::Range<usize> = 36..52;
+/// Where its flags stand; the lowest says whether it is recorded.
+const FLAGS: std::ops::Range<usize> = 53..55;
 
 /// Whether a caller's request id can be carried and logged.
 #[must_use]
@@ -59,6 +63,25 @@ pub fn trace_id(carried: &str) -> Option<&str> {
     traceparent(carried)?.get(TRACE_ID)
 }
 
+/// Where in a trace a message stands whose sender wants it recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Context<'a> {
+    /// The trace.
+    pub trace_id: &'a str,
+    /// The sender's own span.
+    pub parent_id: &'a str,
+}
+
+/// The place of a message that is to be recorded; none when it has none, or
+/// its sender said not to.
+#[must_use]
+pub fn sampled(carried: &str) -> Option<Context<'_>> {
+    let parent = traceparent(carried)?;
+    let flags = u8::from_str_radix(parent.get(FLAGS)?, 16).ok()?;
+    let context = Context { trace_id: parent.get(TRACE_ID)?, parent_id: parent.get(PARENT_ID)? };
+    (flags & 1 == 1).then_some(context)
+}
+
 /// The request id of a carried text.
 #[must_use]
 pub fn request_id(carried: &str) -> Option<&str> {
@@ -82,6 +105,16 @@ mod tests {
         }
         assert_eq!(trace_id(PARENT), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
         assert_eq!(join(Some(PARENT), None).as_deref(), Some(PARENT), "as the first release wrote it");
+    }
+
+    #[test]
+    fn only_what_its_sender_wants_recorded_is() {
+        let context = Context { trace_id: "4bf92f3577b34da6a3ce929d0e0e4736", parent_id: "00f067aa0ba902b7" };
+        assert_eq!(sampled(PARENT), Some(context));
+        assert_eq!(sampled(&format!("{PARENT} req-7")), Some(context));
+        for text in [&PARENT.replace("-01", "-00"), "- req-7", ""] {
+            assert_eq!(sampled(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub struct Options {
     /// The largest message a client may send: an `ack` of hundreds of channels
     /// fits into 64 KiB, and nothing longer is ever needed.
     pub frame_bytes_max: usize,
+    /// Frames that a client may send in a second; what comes beyond is left in its
+    /// socket until the next. An `ack` for each message of a full mailbox passes.
+    pub frames_per_second_max: u32,
     /// How often a session is pinged. Well under the 60 s after which common
     /// load balancers drop a silent connection.
     pub heartbeat_interval: Duration,
@@ -40,6 +43,7 @@ impl Default for Options {
             outbox_messages_max: 1_000,
             outbox_bytes_max: 1024 * 1024,
             frame_bytes_max: 64 * 1024,
+            frames_per_second_max: 2_000,
             heartbeat_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(10),
             write_stall_max: Duration::from_secs(10),

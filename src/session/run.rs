@@ -10,8 +10,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::state::Phase;
 use super::{Ending, Session};
@@ -23,6 +25,8 @@ use crate::protocol::ws::{self, Decoder, Event};
 const READ_BYTES: usize = 16 * 1024;
 /// Reads before other tasks get their turn.
 const READS_PER_POLL_MAX: usize = 8;
+/// Over what time frames are counted.
+const PACE_OVER: Duration = Duration::from_secs(1);
 
 /// The parser's complaint may quote what it complains of.
 const ERROR_BYTES_MAX: usize = 200;
@@ -37,7 +41,18 @@ thread_local! {
 pub struct Run {
     session: Arc<Session>,
     decoder: Decoder,
+    /// What was read and not looked at yet.
     leftover: Bytes,
+    pace: Pace,
+}
+
+/// How many frames a client may still send.
+struct Pace {
+    left: u32,
+    /// Since when they are counted.
+    since: Instant,
+    /// Until when nothing is read, if all were sent.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl std::fmt::Debug for Run {
@@ -59,11 +74,13 @@ impl Future for Run {
                 none => *none = Some(cx.waker().clone()),
             }
         }
-        if !run.leftover.is_empty() {
-            let leftover = std::mem::take(&mut run.leftover);
-            run.take_in(&leftover);
+        if run.is_unpaced(cx) {
+            if !run.leftover.is_empty() {
+                let leftover = std::mem::take(&mut run.leftover);
+                run.take_in(&leftover);
+            }
+            run.read(cx);
         }
-        run.read(cx);
         run.write(cx);
         if run.session.lock().phase == Phase::Gone { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -83,12 +100,47 @@ impl Drop for Run {
 impl Run {
     pub(super) fn new(session: Arc<Session>, leftover: Bytes) -> Self {
         let decoder = Decoder::new(session.options.frame_bytes_max);
-        Self { session, decoder, leftover }
+        let pace = Pace { left: session.options.frames_per_second_max, since: Instant::now(), pause: None };
+        Self { session, decoder, leftover, pace }
+    }
+
+    /// Whether the client may send more now; if not, this task is woken in time.
+    fn is_unpaced(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.pace.pause.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_pending()) {
+            return false;
+        }
+        if self.pace.pause.take().is_some() {
+            (self.pace.left, self.pace.since) = (self.session.options.frames_per_second_max, Instant::now());
+        }
+        true
+    }
+
+    /// Counts a frame, or says that it has to wait.
+    fn take_pace(&mut self) -> bool {
+        let pace = &mut self.pace;
+        if pace.left == 0 {
+            // The clock is only looked at when all were sent.
+            let next = pace.since + PACE_OVER;
+            let now = Instant::now();
+            if now < next {
+                pace.pause = Some(Box::pin(sleep_until(next)));
+                self.session.frames_paced.increment(1);
+                return false;
+            }
+            (pace.left, pace.since) = (self.session.options.frames_per_second_max, now);
+        }
+        pace.left -= 1;
+        true
     }
 
     fn read(&mut self, cx: &mut Context<'_>) {
         for _ in 0..READS_PER_POLL_MAX {
             if self.session.lock().phase == Phase::Gone {
+                return;
+            }
+            if self.pace.pause.is_some() {
+                // It was not asked for its time yet, which leaves our waker there.
+                cx.waker().wake_by_ref();
                 return;
             }
             match self.session.wire.poll_read_ready(cx) {
@@ -133,6 +185,10 @@ impl Run {
     fn take_in(&mut self, mut bytes: &[u8]) {
         self.session.heard.store(true, Ordering::Relaxed);
         while !self.session.lock().deaf {
+            if !bytes.is_empty() && !self.take_pace() {
+                self.leftover = Bytes::copy_from_slice(bytes);
+                return;
+            }
             match self.decoder.decode(&mut bytes) {
                 Ok(Some(event)) => self.handle(event),
                 Ok(None) => return,

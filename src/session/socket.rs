@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use metrics::Gauge;
+use metrics::{Counter, Gauge};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -31,6 +31,7 @@ pub struct Session {
     pub(super) options: Arc<Options>,
     pub(super) events: Arc<dyn Events>,
     outbox_bytes: Gauge,
+    pub(super) frames_paced: Counter,
     identity: OnceLock<Identity>,
     state: Mutex<State>,
     room: Notify,
@@ -74,6 +75,7 @@ impl Session {
             options,
             events,
             outbox_bytes: metrics.outbox_bytes.clone(),
+            frames_paced: metrics.frames_paced.clone(),
             identity: OnceLock::new(),
             state: Mutex::new(State::new(dialect, first_ping_at)),
             room: Notify::new(),
@@ -351,7 +353,7 @@ mod tests {
         assert!(firsts.iter().all(|first| *first < interval));
         for quarter in 0..4 {
             let from = interval / 4 * quarter;
-            let hits = firsts.iter().filter(|first| (from..from + interval / 4).contains(first)).count();
+            let hits = firsts.iter().filter(|first| (from..from + interval / 4).contains(*first)).count();
             assert!(hits > 0, "an empty quarter is as good as impossible");
         }
     }

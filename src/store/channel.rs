@@ -82,7 +82,8 @@ pub struct Join {
 /// Where to begin reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// Behind a position the client gave.
+    /// Behind a position the client gave; [`Position::BEGINNING`] is valid in
+    /// every epoch.
     After(Position),
     /// Behind what the named device acknowledged last; without a device, or
     /// when it has no cursor yet, behind the watermark: the last message that
@@ -224,6 +225,14 @@ pub struct ChannelInfo {
     pub routes: Vec<Route>,
     /// The devices' cursors.
     pub cursors: Vec<Cursor>,
+}
+
+impl ChannelInfo {
+    /// Whether as many messages wait as the counts say.
+    #[must_use]
+    pub fn adds_up(&self) -> bool {
+        i64::try_from(self.waiting_counted) == Ok(self.ledger.waiting())
+    }
 }
 
 /// How far a device has come.

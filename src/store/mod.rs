@@ -10,6 +10,7 @@
 //! [`Error::Unavailable`] or [`Error::Timeout`] when the store is away. After a
 //! timeout the effect is unknown and may still happen later.
 
+mod access;
 mod channel;
 mod fate;
 pub mod faulty;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use access::{Access, Standing, TicketHash};
 pub use channel::{
     Ack, Append, Appended, ChannelInfo, Cursor, Gap, GapReason, Idempotency, Join, Page, Route, Settled,
     Start,
@@ -57,6 +59,10 @@ pub struct Limits {
     pub lease_ttl_ms: u64,
     /// Entries a node stream holds at most: a backstop, not a buffer.
     pub stream_entries_max: usize,
+    /// Devices whose cursor a channel keeps. Beyond it those are forgotten whose
+    /// cursor moved longest ago, in steps of at most a twentieth of it; whoever
+    /// is forgotten begins like a new device.
+    pub cursors_max: usize,
 }
 
 impl Default for Limits {
@@ -69,6 +75,7 @@ impl Default for Limits {
             heartbeat_grace_ms: 2_000,
             lease_ttl_ms: 5_000,
             stream_entries_max: 10_000,
+            cursors_max: 10_000,
         }
     }
 }
@@ -138,7 +145,7 @@ impl Error {
 /// # Time
 /// All times are the store's own clock, since 1970; names end in the unit.
 #[async_trait]
-pub trait Store: Inquiries + Send + Sync + fmt::Debug + 'static {
+pub trait Store: Access + Inquiries + Send + Sync + fmt::Debug + 'static {
     /// `memory` or `redis`: for logs and `build_info`.
     fn kind(&self) -> &'static str;
 

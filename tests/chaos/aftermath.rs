@@ -7,9 +7,10 @@ use std::time::Duration;
 use postrider::protocol::{Channel, NodeId};
 use postrider::store::{self, Location, Store};
 
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::harness::RedisServer;
+use crate::harness::{RedisServer, run_command};
 use crate::model::Model;
 use crate::schedule::NODES;
 use crate::senders;
@@ -51,6 +52,24 @@ pub async fn check_channels(store: &Arc<dyn Store>, model: &Model, users: usize)
             let sent = model.of_user(user);
             model.complain(format!("the books of user {user}: {difference}; sent: {sent:?}"));
         }
+    }
+}
+
+/// What an operator would run finds everything in order, in as many channels as
+/// there are users, and counts what the model counts.
+pub async fn audit(redis: &RedisServer, model: &Model, users: usize) {
+    let (code, said) = run_command(&["audit", "--redis", &redis.url(), "--json"], &[]).await;
+    let found: Value = serde_json::from_str(said.trim()).unwrap_or_default();
+    let of_users: Vec<_> = (0..users).map(|user| model.of_user(user)).collect();
+    let least: u64 = of_users.iter().map(|sent| sent.accepted).sum();
+    let most: u64 = of_users.iter().map(|sent| sent.tried).sum();
+    let accepted = found["totals"]["accepted"].as_u64();
+    let right = code == Some(0)
+        && found["clean"] == true
+        && found["channels"] == users
+        && accepted.is_some_and(|accepted| (least..=most).contains(&accepted));
+    if !right {
+        model.complain(format!("audit ended with {code:?} (accepted: {least} to {most}): {said}"));
     }
 }
 

@@ -56,6 +56,11 @@ pub enum Trouble {
     RedisKill { lasting: Duration },
     /// Redis stands still.
     RedisPause { lasting: Duration },
+    /// `kill -9` of Redis and of a node in the same moment; the node comes back
+    /// so long after Redis.
+    BothKill { node: usize, lasting: Duration, later: Duration },
+    /// Whatever comes to a node's stream while it stands still is lost.
+    Lose { node: usize, lasting: Duration },
 }
 
 /// A trouble and its moment, counted from the beginning of the storm.
@@ -88,6 +93,12 @@ impl fmt::Display for Trouble {
             }
             Self::RedisKill { lasting } => write!(f, "redis: kill -9, back after {lasting:?}"),
             Self::RedisPause { lasting } => write!(f, "redis: SIGSTOP for {lasting:?}"),
+            Self::BothKill { node, lasting, later } => {
+                write!(f, "redis and node {node}: kill -9, back after {lasting:?}, the node {later:?} later")
+            }
+            Self::Lose { node, lasting } => {
+                write!(f, "node {node}: what is sent to it within {lasting:?} is lost")
+            }
         }
     }
 }
@@ -98,15 +109,22 @@ pub fn draw(seed: u64, length: Duration) -> Vec<Event> {
     let mut events = Vec::new();
     let mut busy_until = [Duration::ZERO; NODES];
     let mut redis_until = Duration::ZERO;
+    // A roll waits until no node has trouble, and none gets any before it.
+    let mut roll_due = false;
     let mut at = Duration::from_millis(1_000);
     while at < length {
         let free: Vec<usize> = (0..NODES).filter(|node| busy_until[*node] <= at).collect();
         let room = NODES - free.len() < TROUBLED_MAX;
         let node = free.get(rng.random_range(0..free.len().max(1))).copied().filter(|_| room);
         let trouble = match (rng.random_range(0..100), node) {
-            (0..10, _) if redis_until <= at => redis_trouble(&mut rng),
-            (10..13, _) if free.len() == NODES => Trouble::Roll,
-            (13.., Some(node)) => node_trouble(&mut rng, node),
+            _ if roll_due && free.len() == NODES => Trouble::Roll,
+            (0..9, _) if redis_until <= at => redis_trouble(&mut rng),
+            (9, _) => {
+                roll_due = true;
+                continue;
+            }
+            (10..19, Some(node)) if redis_until <= at && !roll_due => trouble_of_both(&mut rng, node),
+            (19.., Some(node)) if !roll_due => node_trouble(&mut rng, node),
             _ => {
                 at += Duration::from_millis(100);
                 continue;
@@ -116,7 +134,18 @@ pub fn draw(seed: u64, length: Duration) -> Vec<Event> {
             Trouble::RedisKill { lasting } | Trouble::RedisPause { lasting } => {
                 redis_until = at + lasting + Duration::from_secs(4);
             }
-            Trouble::Roll => busy_until = [at + ROLL; NODES],
+            Trouble::BothKill { node, lasting, later } => {
+                redis_until = at + lasting + Duration::from_secs(4);
+                busy_until[node] = at + lasting + later + MARGIN;
+            }
+            Trouble::Lose { node, lasting } => {
+                redis_until = at + lasting;
+                busy_until[node] = at + lasting + MARGIN;
+            }
+            Trouble::Roll => {
+                roll_due = false;
+                busy_until = [at + ROLL; NODES];
+            }
             Trouble::Restart { node } => busy_until[node] = at + MARGIN * 2,
             Trouble::Kill { node, lasting }
             | Trouble::Pause { node, lasting }
@@ -138,6 +167,14 @@ fn redis_trouble(rng: &mut StdRng) -> Trouble {
         Trouble::RedisKill { lasting: millis(rng, 50..3_000) }
     } else {
         Trouble::RedisPause { lasting: millis(rng, 200..3_000) }
+    }
+}
+
+fn trouble_of_both(rng: &mut StdRng, node: usize) -> Trouble {
+    if rng.random_bool(0.4) {
+        Trouble::BothKill { node, lasting: millis(rng, 50..3_000), later: millis(rng, 0..2_000) }
+    } else {
+        Trouble::Lose { node, lasting: millis(rng, 200..900) }
     }
 }
 
@@ -165,11 +202,54 @@ fn cut(rng: &mut StdRng) -> Cut {
     }
 }
 
-#[test]
-fn a_seed_draws_the_same_storm_again_and_another_seed_another() {
-    let text =
-        |seed| draw(seed, Duration::from_secs(60)).iter().map(|e| format!("{e}\n")).collect::<String>();
-    assert_eq!(text(1), text(1));
-    assert_ne!(text(1), text(2));
-    assert!(text(1).lines().count() > 20, "{}", text(1));
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::mem::discriminant;
+
+    use super::*;
+
+    fn text(seed: u64) -> String {
+        draw(seed, Duration::from_secs(60)).iter().map(|event| format!("{event}\n")).collect()
+    }
+
+    #[test]
+    fn a_seed_draws_the_same_storm_again_and_another_seed_another() {
+        assert_eq!(text(1), text(1));
+        assert_ne!(text(1), text(2));
+        assert!(text(1).lines().count() > 20, "{}", text(1));
+    }
+
+    /// A trouble that the schedule stopped drawing would be one that nothing tries.
+    #[test]
+    fn every_trouble_is_drawn() {
+        let drawn: Vec<_> = (0..20).flat_map(|seed| draw(seed, Duration::from_secs(60))).collect();
+        let (node, lasting, later) = (0, Duration::ZERO, Duration::ZERO);
+        let cut = Cut::Reset;
+        for trouble in [
+            Trouble::Kill { node, lasting },
+            Trouble::Pause { node, lasting },
+            Trouble::Restart { node },
+            Trouble::Roll,
+            Trouble::StoreLink { node, cut, lasting },
+            Trouble::ClientLink { node, cut, lasting },
+            Trouble::RedisKill { lasting },
+            Trouble::RedisPause { lasting },
+            Trouble::BothKill { node, lasting, later },
+            Trouble::Lose { node, lasting },
+        ] {
+            let alike = |event: &&Event| discriminant(&event.trouble) == discriminant(&trouble);
+            assert!(drawn.iter().filter(alike).count() > 3, "{trouble}");
+        }
+        let cuts: BTreeSet<_> = drawn
+            .iter()
+            .filter_map(|event| match event.trouble {
+                Trouble::StoreLink { cut, .. } => Some(("redis", cut)),
+                Trouble::ClientLink { cut, .. } => Some(("clients", cut)),
+                _ => None,
+            })
+            .map(|(side, cut)| (side, format!("{cut:?}").split('(').next().map(str::to_owned)))
+            .collect();
+        assert_eq!(cuts.len(), 14, "{cuts:?}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -39,6 +40,7 @@ pub struct Member {
 pub struct Stage {
     members: Vec<Member>,
     redis: Mutex<RedisServer>,
+    lost_entries: AtomicU64,
 }
 
 impl Stage {
@@ -60,7 +62,7 @@ impl Stage {
             Member { node: Mutex::new(node), to_store, to_clients }
         });
         let members = futures_util::future::join_all(members).await;
-        Arc::new(Self { members, redis: Mutex::new(redis) })
+        Arc::new(Self { members, redis: Mutex::new(redis), lost_entries: AtomicU64::new(0) })
     }
 
     /// Where clients reach a node: behind its proxy.
@@ -121,7 +123,32 @@ impl Stage {
                 sleep(lasting).await;
                 redis.resume();
             }
+            Trouble::BothKill { node, lasting, later } => {
+                let mut redis = self.redis.lock().await;
+                let mut node = self.members[node].node.lock().await;
+                redis.kill();
+                node.kill();
+                sleep(lasting).await;
+                redis.restart().await;
+                drop(redis);
+                sleep(later).await;
+                revive(&mut node).await;
+            }
+            Trouble::Lose { node, lasting } => {
+                // Nobody takes Redis away meanwhile.
+                let redis = self.redis.lock().await;
+                let mut node = self.members[node].node.lock().await;
+                node.pause();
+                sleep(lasting).await;
+                self.lost_entries.fetch_add(empty_node_streams(&redis).await, Ordering::Relaxed);
+                node.resume();
+            }
         }
+    }
+
+    /// How many entries of node streams were lost on purpose.
+    pub fn lost_entries(&self) -> u64 {
+        self.lost_entries.load(Ordering::Relaxed)
     }
 
     async fn restart(&self, node: usize) {
@@ -154,6 +181,23 @@ async fn revive(node: &mut Node) {
         matches!(answer, Ok(Ok(answer)) if answer.status == 200)
     })
     .await;
+}
+
+/// Takes every entry out of every node stream; how many there were. Nearly all
+/// are in the stream of whoever stands still, for the others read at once; what
+/// they lose is a lost notification as well.
+async fn empty_node_streams(redis: &RedisServer) -> u64 {
+    let mut connection = redis.connection().await;
+    let mut lost = 0;
+    for stream in redis.node_streams().await {
+        let trimmed: u64 = ::redis::cmd("XTRIM")
+            .arg(&[&*stream.key, "MAXLEN", "0"])
+            .query_async(&mut connection)
+            .await
+            .expect("XTRIM is answered");
+        lost += trimmed;
+    }
+    lost
 }
 
 async fn sever(proxy: &Proxy, cut: Cut, lasting: Duration) {

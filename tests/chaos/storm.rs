@@ -69,6 +69,7 @@ pub async fn run(seed: u64, length: Duration) {
         .await;
         arrival(&model).await;
         aftermath::check_channels(&store, &model, USERS).await;
+        aftermath::audit(&redis, &model, USERS).await;
     }
     closing.cancel();
     while let Some(receiver) = receivers.join_next().await {
@@ -146,9 +147,11 @@ async fn verdict(stage: &Stage, model: &Model, seed: u64, troubles: usize) {
     let said = |text: &str| logs.iter().map(|log| log.matches(text).count()).sum::<usize>();
     let (complaints, complained) = model.complaints();
     println!(
-        "summary: seed {seed}, {troubles} troubles, {} inheritances, {} fencings, {counts}: {complained} complaints",
+        "summary: seed {seed}, {troubles} troubles, {} inheritances, {} fencings, {} entries lost on purpose, {counts}: \
+         {complained} complaints",
         said("inherited the stream of a dead node"),
-        said("rejoins under a new id")
+        said("rejoins under a new id"),
+        stage.lost_entries(),
     );
     if complained > 0 {
         let folder = std::env::temp_dir().join(format!("postrider-chaos-{seed}"));

@@ -38,6 +38,10 @@ async fn every_device_gets_each_message_once_in_order_and_nobody_else_anything()
     for other in &others {
         assert_eq!(other.wait_texts(1).await, ["the end"]);
     }
+    // Routed, not flooded: the node that took all of them and holds none of
+    // user1's devices has read only what was for user10.
+    assert_eq!(c.api().metric("postrider_stream_read_messages_sum").await, 1.0);
+    assert_eq!(a.api().metric("postrider_stream_read_messages_sum").await, 52.0);
 }
 
 #[tokio::test]

@@ -14,7 +14,9 @@ pub(crate) fn program(name: &str) -> PathBuf {
         "node" => "nodejs",
         other => other,
     };
-    find_program(name).unwrap_or_else(|| {
+    // Not every user's PATH has the folder of servers.
+    let servers = || Some(PathBuf::from("/usr/sbin").join(name)).filter(|file| file.is_file());
+    find_program(name).or_else(servers).unwrap_or_else(|| {
         panic!(
             "{name} is not installed: run ./scripts/test, which installs it, or `apt-get install {package}`"
         )

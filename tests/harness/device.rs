@@ -38,6 +38,11 @@ impl Device {
         device
     }
 
+    /// Takes over a socket whose frames are looked at later.
+    pub fn of(socket: Socket) -> Self {
+        Self { socket }
+    }
+
     /// Connects, gives its positions in a `resume` frame, and waits for `hello`.
     pub async fn resume(dial: Dial, positions: &[(&str, &str)]) -> Self {
         let socket = dial.query("resume=1").connect().await;

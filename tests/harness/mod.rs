@@ -13,6 +13,7 @@
 
 #![allow(unused_imports, reason = "each test binary uses a part")]
 
+mod answers;
 mod api;
 mod cluster;
 mod device;
@@ -25,6 +26,7 @@ pub mod rude;
 mod socket;
 mod wait;
 
+pub use answers::Answers;
 pub use api::{Answer, Api};
 pub use cluster::Cluster;
 pub use device::{Device, Received};

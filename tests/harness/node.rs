@@ -1,6 +1,6 @@
 //! One postrider node as a child process.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Api, Dial, PATIENCE, Process, until};
+use super::{Api, Dial, PATIENCE, Process, free_port, until};
 
 /// How a node is started.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +21,7 @@ pub struct NodeOptions {
     pub env: Vec<(String, String)>,
     /// Further arguments of `serve`.
     pub args: Vec<String>,
-    /// Where it listens; a port of its own choice by default.
+    /// Where it listens; a port that stays its own by default, dead or alive.
     pub listen: Option<SocketAddr>,
 }
 
@@ -175,8 +175,8 @@ fn postrider() -> Command {
 
 fn spawn(folder: &TempDir, options: &NodeOptions) -> Process {
     let mut command = postrider();
-    let listen = options.listen.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
-    command.args(["serve", "--log-format", "json", "--listen", &listen]);
+    let listen = options.listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, free_port()).into());
+    command.args(["serve", "--log-format", "json", "--listen", &listen.to_string()]);
     if let Some(url) = &options.redis {
         command.args(["--redis", url]);
     }

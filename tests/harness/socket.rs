@@ -1,6 +1,6 @@
 //! A WebSocket client that remembers everything it was sent.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ pub struct Dial {
     query: Vec<String>,
     headers: Vec<(String, String)>,
     receive_buffer: Option<u32>,
+    from: Option<IpAddr>,
     acknowledges: bool,
 }
 
@@ -64,6 +65,7 @@ impl Dial {
             query: Vec::new(),
             headers: Vec::new(),
             receive_buffer: None,
+            from: None,
             acknowledges: false,
         }
     }
@@ -103,6 +105,12 @@ impl Dial {
         self
     }
 
+    /// Comes from this address of the machine's own.
+    pub fn from(mut self, address: IpAddr) -> Self {
+        self.from = Some(address);
+        self
+    }
+
     /// Acknowledges every envelope as soon as it is there.
     pub fn acknowledging(mut self) -> Self {
         self.acknowledges = true;
@@ -130,6 +138,9 @@ impl Dial {
         let socket = TcpSocket::new_v4().map_err(|error| lost(&error))?;
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes).map_err(|error| lost(&error))?;
+        }
+        if let Some(address) = self.from {
+            socket.bind(SocketAddr::new(address, 0)).map_err(|error| lost(&error))?;
         }
         let stream = socket.connect(self.address).await.map_err(|error| lost(&error))?;
         stream.set_nodelay(true).map_err(|error| lost(&error))?;
@@ -190,6 +201,11 @@ impl Socket {
     /// Every text received so far, in order.
     pub fn texts(&self) -> Vec<String> {
         self.look(|record| record.texts.clone())
+    }
+
+    /// The latest text.
+    pub fn last_text(&self) -> Option<String> {
+        self.look(|record| record.texts.last().cloned())
     }
 
     /// How many texts were received so far.

@@ -30,8 +30,6 @@ pub(crate) struct Receiver {
     pub(crate) kind: Kind,
     /// What an envelope client would resume with.
     pub(crate) position: Option<Position>,
-    /// It was there before the channel had any position.
-    pub(crate) from_oldest: bool,
 }
 
 /// What a connection waits for.
@@ -103,7 +101,6 @@ impl Receiver {
         };
         let start = match self.position {
             Some(position) => Start::After(position),
-            None if self.from_oldest => Start::Oldest,
             None => Start::Cursor(device.clone()),
         };
         Wish { user: self.channel.clone(), device, dialect, start }
@@ -193,7 +190,6 @@ impl Receiver {
                 self.world.model(|model| model.greeted(self.at, begin));
                 if self.position.is_none() {
                     self.position = begin;
-                    self.from_oldest = begin.is_none();
                 }
             }
             Some("message") => {
@@ -210,7 +206,6 @@ impl Receiver {
                 let reason = frame["reason"].as_str().unwrap_or("").to_owned();
                 self.world.model(|model| model.heard_gap(self.at, HeardGap { from, to, reason }));
                 self.position = to;
-                self.from_oldest = to.is_none();
                 waiting.ack.get_or_insert(Instant::now());
             }
             Some("ping") => waiting.client.text(r#"{"type":"pong"}"#).await,
@@ -224,7 +219,8 @@ impl Receiver {
         let world = self.world.clone();
         if let Some(last) = self.position {
             let ahead = position.seq > last.seq;
-            if !ahead || (position.epoch != last.epoch && !world.plan.flavour.restarts()) {
+            let same = position.epoch == last.epoch || last == Position::BEGINNING;
+            if !ahead || (!same && !world.plan.flavour.restarts()) {
                 let text = format!("client {} went from {last} to {position}", self.at);
                 world.model(|model| model.violation(text));
             }

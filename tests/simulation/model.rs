@@ -182,10 +182,9 @@ impl Model {
         *count += 1;
         let session = listener.sessions.last_mut().expect("it is connected");
         let twice_here = session.contains(&id);
-        // What has no position can be told from nothing: the copy of each node
-        // where a device was comes once.
-        let positioned = !self.pushes[id].ephemeral;
-        let twice_ever = *count > 1 && positioned && matches!(listener.kind, Kind::Envelope(_));
+        // Who resumes by position, and what is sent at most once.
+        let once = self.pushes[id].ephemeral || matches!(listener.kind, Kind::Envelope(_));
+        let twice_ever = *count > 1 && once;
         session.push(id);
         if self.flavour != Flavour::Loses && (twice_here || twice_ever) {
             let push = &self.pushes[id];
@@ -220,6 +219,7 @@ impl Model {
         };
         let is_owed = |push: &Push| {
             let behind_first = match (push.accepted.and_then(|(_, position)| position), listener.first) {
+                (Some(_), Some(Position::BEGINNING)) => true,
                 (Some(position), Some(first)) => position.epoch == first.epoch && position.seq > first.seq,
                 _ => false,
             };

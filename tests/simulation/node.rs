@@ -125,7 +125,8 @@ impl Node {
         self.sessions.lock().expect("no panic while held").push((session.id(), wish.user.clone()));
         let subscriptions = vec![(wish.user, wish.start)];
         let heartbeat = self.session_options.heartbeat_interval;
-        let opening = Opening { session: session.clone(), subscriptions, heartbeat, limits };
+        let opening =
+            Opening { session: session.clone(), subscriptions, issued_at_ms: None, heartbeat, limits };
         let (told, opened) = oneshot::channel();
         let delivery = self.delivery.clone();
         let opening = tokio::spawn(async move {
@@ -133,7 +134,7 @@ impl Node {
                 // The client may have gone meanwhile.
                 Ok(()) => drop(told.send(())),
                 Err(OpenError::Store(_)) => session.close(CloseCode::STORE_AWAY, "the store is away"),
-                Err(OpenError::Closed) => {}
+                Err(OpenError::Closed | OpenError::LoggedOut | OpenError::TooMany) => {}
             }
         });
         let mut sockets = self.sockets.lock().expect("no panic while held");

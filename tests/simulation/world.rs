@@ -159,7 +159,7 @@ impl World {
         for (at, channel, kind) in clients {
             let rng = StdRng::seed_from_u64(self.draw_seed());
             let world = self.clone();
-            let receiver = Receiver { world, rng, at, channel, kind, position: None, from_oldest: false };
+            let receiver = Receiver { world, rng, at, channel, kind, position: None };
             tokio::spawn(receiver.run());
         }
     }

@@ -1,7 +1,7 @@
 //! Cursors, the watermark, and what counts as received.
 
-use postrider::protocol::{Epoch, Position};
-use postrider::store::{Append, Cursor, GapReason, Limits, Settled, Start};
+use postrider::protocol::{Epoch, NodeId, Position};
+use postrider::store::{Append, Cursor, GapReason, Join, Limits, Settled, Start};
 
 use crate::backend::Backend;
 use crate::support::*;
@@ -143,4 +143,47 @@ pub(crate) async fn a_device_whose_cursor_was_trimmed_over_is_told(backend: &dyn
         let page = read(&*store, &alice, start).await;
         assert_eq!((page.gap, page.after), (expected, floor));
     }
+}
+
+/// Whoever may name devices could name as many as there are names.
+pub(crate) async fn the_cursors_of_a_channel_are_bounded_and_the_stalest_go(backend: &dyn Backend) {
+    let store = backend.open(Limits { cursors_max: 20, ..Limits::default() }).await;
+    let alice = channel("alice");
+    let epoch = push_many(&*store, &alice, 40).await;
+    let named = |n: u64| device(&format!("d{n}"));
+    let receive = async |n: u64, seq: u64| {
+        let acks = [received(&alice, Some(&named(n)), epoch, seq)];
+        store.acknowledge(&acks).await.expect("acknowledged");
+        let now = clock_ms(&*store).await;
+        clock_passes(&*store, now).await;
+    };
+    for n in 1..=20 {
+        receive(n, n).await;
+    }
+    // It was the stalest, and is the freshest now.
+    receive(1, 30).await;
+    let kept = async || -> Vec<_> {
+        let cursors = inspect(&*store, &alice).await.cursors;
+        let mut kept: Vec<u64> =
+            cursors.iter().map(|cursor| cursor.device.as_str()[1..].parse().expect("a number")).collect();
+        kept.sort_unstable();
+        kept
+    };
+    assert_eq!(kept().await, (1..=20).collect::<Vec<_>>());
+    receive(21, 21).await;
+    let expected: Vec<_> = [1].into_iter().chain(4..=21).collect();
+    assert_eq!(kept().await, expected, "one too many, and a twentieth more");
+    // Who joins counts as well.
+    for n in 22..=23 {
+        let start = Start::Cursor(Some(named(n)));
+        store.join(&Join { start, ..join(NodeId::generate(), &alice, 1) }).await.expect("joined");
+        let now = clock_ms(&*store).await;
+        clock_passes(&*store, now).await;
+    }
+    let expected: Vec<_> = [1].into_iter().chain(6..=23).collect();
+    assert_eq!(kept().await, expected);
+    // Whoever was forgotten begins like a new device, and nothing is counted twice.
+    let page = read(&*store, &alice, Start::Cursor(Some(named(2)))).await;
+    assert_eq!((page.after, page.gap), (30, None));
+    assert_eq!(inspect(&*store, &alice).await.ledger.received, 30);
 }

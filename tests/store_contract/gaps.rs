@@ -33,6 +33,25 @@ pub(crate) async fn a_full_mailbox_drops_its_oldest_and_tells(backend: &dyn Back
     assert_eq!((page.gap, page.after), (None, floor), "nothing behind the floor was lost");
 }
 
+/// Who had connected before anything was pushed, and came back when the first
+/// messages were trimmed, began at the oldest and was told of no loss.
+pub(crate) async fn who_was_there_before_the_first_message_is_told_like_anyone(backend: &dyn Backend) {
+    let store = backend.open(small_mailbox()).await;
+    let alice = channel("alice");
+    let beginning = Start::After(Position::BEGINNING);
+    let page = read(&*store, &alice, beginning.clone()).await;
+    assert_eq!((page.head, page.gap), (None, None));
+    let epoch = push_many(&*store, &alice, 3).await;
+    store.acknowledge(&[received(&alice, Some(&device("other")), epoch, 3)]).await.expect("acknowledged");
+    let page = read(&*store, &alice, beginning.clone()).await;
+    assert_eq!((page.gap, seqs(&page)), (None, vec![1, 2, 3]), "whatever others received");
+    push_many(&*store, &alice, 50).await;
+    let floor = inspect(&*store, &alice).await.floor;
+    let page = read(&*store, &alice, beginning).await;
+    let to = Position::new(epoch, floor);
+    assert_eq!(page.gap, gap(Some(Position::BEGINNING), Some(to), GapReason::Trimmed));
+}
+
 pub(crate) async fn oldest_and_now_never_see_a_gap(backend: &dyn Backend) {
     let store = backend.open(small_mailbox()).await;
     let alice = channel("alice");

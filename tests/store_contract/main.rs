@@ -5,6 +5,7 @@
 //! (unused function). To wait is always to wait for a condition, so the suite
 //! runs on a real clock and on a paused one.
 
+mod access;
 mod acks;
 mod append;
 mod backend;
@@ -18,6 +19,9 @@ mod join;
 mod lineage;
 mod memory_backend;
 mod model;
+#[path = "../harness/net.rs"]
+#[allow(unreachable_pub, reason = "shared with other test binaries")]
+mod net;
 mod nodes;
 mod random;
 mod reclaim;
@@ -46,6 +50,12 @@ macro_rules! suite {
                     a_batch_answers_in_input_order
                     concurrent_appends_are_dense_and_ascending
                 }
+                access {
+                    a_ticket_serves_once_whoever_comes
+                    a_ticket_is_worth_nothing_after_its_time
+                    a_logout_is_remembered_for_its_time_and_never_goes_back
+                    a_users_standing_tells_where_they_are
+                }
                 idempotency {
                     a_retry_gets_the_first_answer_and_the_routes_of_now
                     another_body_under_the_same_key_is_refused
@@ -56,6 +66,7 @@ macro_rules! suite {
                 }
                 gaps {
                     a_full_mailbox_drops_its_oldest_and_tells
+                    who_was_there_before_the_first_message_is_told_like_anyone
                     oldest_and_now_never_see_a_gap
                     append_tells_what_the_trim_dropped
                     an_unknown_epoch_is_a_reset_that_loses_nothing_kept
@@ -103,6 +114,7 @@ macro_rules! suite {
                     holes_are_not_received
                     a_claim_comes_too_late_for_what_expired_or_was_trimmed
                     a_device_whose_cursor_was_trimmed_over_is_told
+                    the_cursors_of_a_channel_are_bounded_and_the_stalest_go
                 }
                 lineage {
                     a_restart_renews_the_epoch_and_numbers_go_on

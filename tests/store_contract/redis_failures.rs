@@ -190,7 +190,8 @@ async fn a_user_who_may_not_ask_for_facts_can_still_push() {
 #[tokio::test]
 async fn limits_of_nothing_and_without_end_are_survived() {
     let server = RedisServer::start();
-    let nothing = Limits { idempotency_window_ms: 0, channel_retention_ms: 0, ..Limits::default() };
+    let nothing =
+        Limits { idempotency_window_ms: 0, channel_retention_ms: 0, cursors_max: 0, ..Limits::default() };
     let endless = Limits {
         mailbox_messages_max: usize::MAX,
         idempotency_window_ms: u64::MAX,
@@ -199,6 +200,7 @@ async fn limits_of_nothing_and_without_end_are_survived() {
         heartbeat_grace_ms: u64::MAX,
         lease_ttl_ms: u64::MAX,
         stream_entries_max: usize::MAX,
+        cursors_max: usize::MAX,
     };
     for (prefix, limits, ttl_ms) in [("nothing", nothing, 1_000), ("endless", endless, u64::MAX)] {
         let options = redis::Options { url: server.url(), prefix: prefix.into(), ..Default::default() };

@@ -1,13 +1,15 @@
 //! A private `redis-server` for one test.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::net::free_port;
+
 /// How long a server may take to start, and any command to be answered.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Another process can take a free port before the server does.
+/// Another program, not one of our tests, can take a port before the server does.
 const PORT_ATTEMPTS: usize = 5;
 
 /// Listens on loopback, keeps its files in a temporary folder, and is killed
@@ -46,9 +48,7 @@ impl RedisServer {
         let settings: Vec<_> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
         for _ in 0..PORT_ATTEMPTS {
-            let free = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-            let port = free.local_addr().expect("bound").port();
-            drop(free);
+            let port = free_port();
             let mut process = spawn(folder.path(), port, &settings);
             if answers(&mut process, port) {
                 return Self { folder, port, settings, process };

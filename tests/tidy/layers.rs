@@ -9,15 +9,19 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("shutdown", &[]),
     ("logging", &[]),
+    ("spans", &[]),
     ("session", &["protocol", "metrics", "shutdown"]),
     ("store", &["protocol", "metrics", "shutdown"]),
-    ("delivery", &["session", "store", "protocol", "metrics", "shutdown"]),
+    ("delivery", &["session", "store", "protocol", "metrics", "shutdown", "spans"]),
     ("webhook", &["delivery", "protocol", "metrics"]),
     ("http", &["delivery", "session", "store", "protocol", "metrics", "shutdown"]),
     ("config", &["webhook", "http", "delivery", "session", "store", "protocol", "logging", "shutdown"]),
     (
         "node",
-        &["config", "webhook", "http", "delivery", "session", "store", "protocol", "metrics", "shutdown"],
+        &[
+            "config", "webhook", "http", "delivery", "session", "store", "protocol", "metrics", "shutdown",
+            "spans",
+        ],
     ),
     (
         "cli",

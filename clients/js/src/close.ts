@@ -18,7 +18,9 @@ export const CLOSE_CODES = {
   slow: 4101,
   unresponsive: 4102,
   store_away: 4103,
+  user_limit: 4104,
   moved: 4200,
+  expired: 4401,
   token: 4403,
 } as const;
 

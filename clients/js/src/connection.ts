@@ -187,6 +187,8 @@ class Keeper<T> implements Connection<T> {
         return link.send({ type: 'pong' });
       case 'drain':
         return this.#drain(frame.reconnect_after_ms);
+      case 'reauth':
+        return void this.#reauthenticate(link, frame.within_ms);
       case 'error':
         if (frame.code === 'bad_frame' && this.#state === 'connecting') {
           // The storage held what never was a position. Without it, the device's cursor decides.
@@ -257,6 +259,22 @@ class Keeper<T> implements Connection<T> {
     this.#refused = this.#renewed = true;
     this.#token = undefined;
     this.#retry(code, reason, delayMs);
+  }
+
+  /** The token ends soon: the next one keeps this session. Without one, its end is told by the close. */
+  async #reauthenticate(link: Link, withinMs: number): Promise<void> {
+    const { getToken } = this.#options;
+    if (!getToken) return;
+    const dial = this.#dials;
+    try {
+      const token = await within(Math.min(withinMs, this.#timeoutMs), Promise.resolve(getToken({ refused: false })));
+      if (dial !== this.#dials) return;
+      this.#token = token;
+      this.#tokenDial = dial;
+      link.send({ type: 'auth', token });
+    } catch (error) {
+      if (dial === this.#dials) this.#report('token', `getToken failed: ${textOf(error)}`, error);
+    }
   }
 
   #steady(): void {

@@ -25,6 +25,7 @@ export type ServerFrame =
   | ({ type: 'gap' } & Gap)
   | { type: 'ping' }
   | { type: 'drain'; reconnect_after_ms: number }
+  | { type: 'reauth'; within_ms: number }
   | { type: 'error'; code: string; message: string };
 
 export type ClientFrame =

@@ -393,3 +393,51 @@ test('an address that may not be opened at all is not tried for ever', async () 
   const { seen } = await dialling({ WebSocket: Forbidden });
   assert.deepEqual([last(seen).state, last(seen).reason], ['disconnected', 'mixed content']);
 });
+
+test('a token that ends soon is replaced without a new connection', async () => {
+  const asked = [];
+  const tokens = ['first', 'second'];
+  const getToken = (context) => {
+    asked.push(context);
+    return tokens[asked.length - 1];
+  };
+  const { connection, seen } = await dialling({ getToken });
+  await server.last.hello();
+  await server.last.send({ type: 'reauth', within_ms: 30_000 });
+  assert.deepEqual(asked, [{ refused: false }, { refused: false }]);
+  assert.deepEqual(server.last.of('auth').map(({ token }) => token), ['first', 'second']);
+  // The next connection begins with the newer one.
+  await server.last.close(1012);
+  await pass(last(seen).retryInMs);
+  await server.last.accept();
+  assert.deepEqual(server.last.of('auth').map(({ token }) => token), ['second']);
+  assert.equal(asked.length, 2);
+  await connection.close();
+});
+
+test('a fresh token that cannot be got is told, and the session lasts while its token does', async () => {
+  let asked = 0;
+  const getToken = () => {
+    asked += 1;
+    if (asked === 2) throw new Error('no network');
+    return `token ${asked}`;
+  };
+  const { connection, seen } = await dialling({ getToken });
+  await server.last.hello();
+  await server.last.send({ type: 'reauth', within_ms: 30_000 });
+  assert.deepEqual([seen.errors.at(-1).code, connection.state], ['token', 'connected']);
+  await server.last.close(4401);
+  await pass(0);
+  await server.last.accept();
+  assert.deepEqual(server.last.of('auth').map(({ token }) => token), ['token 3'], 'asked for again');
+  await connection.close();
+});
+
+test('without getToken, the question for a fresh token is left to the close that follows', async () => {
+  const { connection } = await dialling();
+  await server.last.hello();
+  await server.last.send({ type: 'reauth', within_ms: 30_000 });
+  assert.deepEqual(server.last.of('auth'), []);
+  await server.last.close(4401);
+  assert.equal(connection.state, 'disconnected');
+});

@@ -122,8 +122,8 @@ pub(super) struct Options {
     /// Let the nodes meet in this Redis instead of a private redis-server.
     #[arg(long, value_name = "URL", conflicts_with_all = ["node", "memory"])]
     redis: Option<String>,
-    /// The private redis-server's append-only file.
-    #[arg(long, value_name = "WHEN", default_value = "off", value_parser = ["off", "everysec", "always"])]
+    /// The private redis-server's append-only file, and when it is synced.
+    #[arg(long, value_name = "WHEN", default_value = "off", value_parser = ["off", "no", "everysec", "always"])]
     appendfsync: String,
     /// One node that keeps everything in its own memory.
     #[arg(long, conflicts_with = "node")]

@@ -48,14 +48,18 @@ impl Signer {
     }
 }
 
-#[test]
-fn a_node_with_the_same_secret_takes_the_token() {
-    use crate::http::auth::{AuthOptions, Authenticator};
+#[tokio::test]
+async fn a_node_with_the_same_secret_takes_the_token() {
+    use crate::http::auth::{AuthOptions, Authenticator, Guards};
     let secret = "0123456789abcdef0123456789abcdef";
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), format!("{secret}\n")).expect("written");
     let signer = Signer::new(Some(file.path())).unwrap_or_else(|_| panic!("the file is there"));
-    let options = AuthOptions::Jwt { secret: secret.into(), api_key: "0123456789abcdef".into() };
-    let identity = Authenticator::new(&options).user(&signer.token("alice")).expect("a valid token");
+    let options =
+        AuthOptions::Guarded(Box::new(Guards { secrets: vec![secret.to_owned()], ..Guards::default() }));
+    let (metrics, tasks) =
+        (crate::metrics::Metrics::new("0", "memory"), tokio_util::task::TaskTracker::new());
+    let authenticator = Authenticator::new(&options, &metrics, &tasks).expect("usable");
+    let identity = authenticator.user(&signer.token("alice")).await.expect("a valid token");
     assert_eq!(identity.user.user_name(), Some("alice"));
 }

@@ -137,7 +137,7 @@ async fn a_plain_listener_offers_nothing_and_prints_bare_payloads() {
 
 #[tokio::test]
 async fn nobody_there_at_first_is_unreachable_and_a_refusal_is_a_failure() {
-    let (_, result) = listen(&["--user", "a"], &nowhere().await).await;
+    let (_, result) = listen(&["--user", "a"], &nowhere()).await;
     assert!(matches!(result, Err(Failure::Unreachable(_))), "{result:?}");
 
     let (listener, url) = bind().await;

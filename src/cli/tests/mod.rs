@@ -1,5 +1,6 @@
 //! Client commands against small servers with canned answers.
 
+mod key;
 mod listen;
 mod rest;
 mod server;

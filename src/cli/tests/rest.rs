@@ -108,7 +108,7 @@ async fn what_is_no_node_is_recognised() {
     let server = Canned::answering("200 OK", "<html>").await;
     let (_, result) = run(&["nodes"], &server.url, "").await;
     assert!(failed(result).contains("is this a postrider node?"));
-    let (_, result) = run(&["push", "--to", "user:a", "x"], &nowhere().await, "").await;
+    let (_, result) = run(&["push", "--to", "user:a", "x"], &nowhere(), "").await;
     assert!(
         matches!(result, Err(Failure::Unreachable(text)) if text.contains("'postrider serve' starts one"))
     );
@@ -144,7 +144,7 @@ async fn health_asks_for_life_or_readiness_and_knows_only_yes_and_no() {
     let (_, result) = run(&["health", "--ready"], &server.url.clone(), "").await;
     assert!(failed(result).contains("draining"));
     assert!(server.request().await.starts_with("GET /readyz"));
-    for url in [nowhere().await.as_str(), "nonsense"] {
+    for url in [nowhere().as_str(), "nonsense"] {
         failed(run(&["health"], url, "").await.1);
     }
 }

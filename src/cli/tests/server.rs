@@ -44,9 +44,16 @@ pub(super) async fn bind() -> (TcpListener, String) {
     (listener, url)
 }
 
-/// An address at which nobody listens.
-pub(super) async fn nowhere() -> String {
-    bind().await.1
+/// An address at which nobody listens: bound for as long as the process lives,
+/// so that nobody else does.
+pub(super) fn nowhere() -> String {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("a free port");
+    let address = socket.local_addr().expect("bound").as_socket().expect("of the internet");
+    std::mem::forget(socket);
+    format!("http://{address}")
 }
 
 async fn read_request(stream: &mut TcpStream) -> io::Result<String> {

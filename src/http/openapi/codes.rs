@@ -22,6 +22,8 @@ pub(super) const CODES: &[Code] = &[
     code(400, "websocket_key", "Sec-WebSocket-Key is missing or malformed"),
     code(400, "missing_channel", "the query does not say in which channel"),
     code(401, "unauthorized", "no API key, or not one of this server's"),
+    code(403, "origin", "pages of this origin may not do this"),
+    code(403, "forbidden", "the key's scopes do not allow it"),
     code(404, "not_found", "there is no such resource"),
     code(404, "message_unknown", "the channel knows no such message"),
     code(404, "session_unknown", "no live node has that session of that channel"),
@@ -43,11 +45,14 @@ pub(super) const CODES: &[Code] = &[
     code(422, "idempotency_key_reused", "the Idempotency-Key was used with another body"),
     code(426, "upgrade_required", "the resource speaks WebSocket"),
     code(426, "websocket_version", "another version of WebSocket than 13"),
+    code(429, "push_rate", "the sender has pushed all that it may in a second"),
     code(500, "internal", "the node's log says what failed"),
     code(503, "store_unavailable", "the store cannot be reached; nothing was accepted"),
     code(503, "store_timeout", "the store did not answer in time; retry with the same Idempotency-Key"),
     code(503, "draining", "the node is about to leave; connect to another"),
+    code(503, "address_limit", "the client's address has all the sessions that one may have"),
     code(503, "handshake_rate", "too many connections at once"),
+    code(503, "auth_unavailable", "keys or tokens cannot be checked now"),
     code(507, "store_out_of_memory", "the store is full"),
 ];
 

@@ -15,6 +15,8 @@ pub(super) enum Scope {
     Open,
     /// A user's own token instead of a key.
     User,
+    /// Either.
+    Ticket,
     /// To send.
     Push,
     /// To look.
@@ -230,6 +232,7 @@ impl Operation {
         match self.scope {
             Scope::Open => json!([]),
             Scope::User => json!([{"userToken": []}, {"userCookie": []}]),
+            Scope::Ticket => json!([{"apiKey": ["tickets"]}, {"userToken": []}, {"userCookie": []}]),
             Scope::Push => json!([{"apiKey": ["push"]}]),
             Scope::Read => json!([{"apiKey": ["read"]}]),
             Scope::Admin => json!([{"apiKey": ["admin"]}]),
@@ -237,8 +240,8 @@ impl Operation {
     }
 
     fn problems_by_status(&self) -> BTreeMap<u16, Vec<&'static codes::Code>> {
-        let keyed = matches!(self.scope, Scope::Push | Scope::Read | Scope::Admin);
-        let implied = if keyed { &["unauthorized"][..] } else { &[] };
+        let keyed = matches!(self.scope, Scope::Ticket | Scope::Push | Scope::Read | Scope::Admin);
+        let implied = if keyed { &["unauthorized", "forbidden", "auth_unavailable"][..] } else { &[] };
         let mut by_status: BTreeMap<u16, Vec<_>> = BTreeMap::new();
         for problem in self.problems.iter().chain(implied) {
             let code = codes::find(problem);
@@ -252,6 +255,10 @@ fn request_id() -> Value {
     json!({"description": "The request's id: yours or a fresh one.", "schema": {"type": "string"}})
 }
 
+fn rate_limit(description: &str) -> Value {
+    json!({"description": description, "schema": {"type": "string"}})
+}
+
 fn problem_content() -> Value {
     json!({"schema": {"$ref": "#/components/schemas/Problem"}})
 }
@@ -259,6 +266,10 @@ fn problem_content() -> Value {
 fn problem_answer(status: u16, problems: &[&codes::Code]) -> Value {
     let when: Vec<_> = problems.iter().map(|code| format!("`{}`: {}", code.code, code.when)).collect();
     let mut headers = json!({"X-Request-Id": request_id()});
+    if status == 429 {
+        headers["RateLimit"] = rate_limit("How much may still be pushed, and when all of it is there again.");
+        headers["RateLimit-Policy"] = rate_limit("How much may be pushed in a second.");
+    }
     if matches!(status, 429 | 503 | 507) {
         headers["Retry-After"] =
             json!({"description": "Seconds after which to try again.", "schema": {"type": "integer"}});

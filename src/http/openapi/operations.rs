@@ -10,6 +10,7 @@ use crate::protocol::status::{
     CloseAnswer, EraseAnswer, MessageAnswer, PresenceAnswer, PresenceBody, RecentAnswer, SessionsAnswer,
     WithdrawAnswer,
 };
+use crate::protocol::tickets::{LogoutAnswer, TicketAnswer, TicketBody};
 use crate::protocol::{Channel, MessageId, SessionId};
 
 use super::{Operation, Scope};
@@ -49,6 +50,7 @@ fn send() -> Vec<Operation> {
             "invalid_ttl",
             "invalid_collapse_key",
             "idempotency_key_reused",
+            "push_rate",
             "store_out_of_memory",
         ])
         .refuses(STORE)
@@ -66,7 +68,7 @@ fn send() -> Vec<Operation> {
         .answers::<BatchAnswer>(200, "One result for each message.", json!({"results": [batch_item()]}))
         .refuses(body)
         .refuses(message)
-        .refuses(&["invalid_batch"])
+        .refuses(&["invalid_batch", "push_rate"])
         .sample("Shell", "curl", include_str!("../../../docs/examples/batch.sh"))
         .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/batch.mjs"))
         .sample("Python", "Python", include_str!("../../../docs/examples/batch.py"));
@@ -79,20 +81,55 @@ fn receive() -> Vec<Operation> {
         .says(
             "Open a session",
             "A WebSocket. Without a subprotocol each frame is bare `data`; with `postrider.v1+json` frames are \
-             JSON envelopes that can be acknowledged and resumed. The token may come as the cookie `token`, as \
-             a bearer token, as the subprotocol `bearer.<base64url>`, in the first frame, or as `?token=`.",
+             JSON envelopes that can be acknowledged and resumed. The token may come as a bearer token, as the \
+             subprotocol `bearer.<base64url>`, in the first frame, as the cookie `token`, or as a `?ticket=`.",
         )
         .needs(Scope::User)
         .takes("query", "device", "A name for this device that you choose and keep.", name)
         .takes("query", "from", "Where to begin.", json!({"type": "string", "enum": ["now", "oldest"]}))
         .takes("query", "pos", "Begin behind this position.", json!({"type": "string"}))
         .takes("query", "resume", "`1`: positions follow in the first frame.", json!({"type": "string"}))
-        .takes("query", "token", "The token, where nothing else can carry it.", json!({"type": "string"}))
+        .takes("query", "ticket", "A ticket, where nothing else can carry a token.", json!({"type": "string"}))
+        .takes("query", "token", "The token itself; better a ticket.", json!({"type": "string"}))
         .answers_empty(101, "The socket is open; a refusal that browsers must see is a close frame.")
         .refuses(&["bad_request", "websocket_key", "upgrade_required", "websocket_version"])
-        .refuses(&["draining", "handshake_rate"])
+        .refuses(&["draining", "handshake_rate", "address_limit"])
         .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/listen.mjs"));
-    vec![socket]
+    vec![socket, ticket()]
+}
+
+fn ticket() -> Operation {
+    Operation::new("post", "/v1/tickets", "issueTicket", "Receive")
+        .says(
+            "Get a ticket",
+            "To be shown once, on any node, as `?ticket=` where no header can be sent and a token in an address \
+             would end in logs. By a user's own token for that user, without a body; by a backend, whose key has \
+             the scope `tickets`, for the `user` it names.",
+        )
+        .needs(Scope::Ticket)
+        .body::<TicketBody>(json!({"user": "alice", "topics": ["orders.*"], "device": "phone", "ttl": 30}))
+        .answers::<TicketAnswer>(201, "The ticket.", json!({
+            "ticket": "q3J1b0gxWkFvS2p2bE5xM3h1V1l6Q2JtVnlTa1ZvUlE", "expires_at": "2026-11-24T19:02:11.482Z",
+        }))
+        .refuses(&["bad_request", "invalid_json", "body_incomplete", "body_timeout", "body_too_large"])
+        .refuses(&["invalid_body", "invalid_channel", "invalid_ttl", "origin", "store_out_of_memory"])
+        .refuses(STORE)
+}
+
+fn logout() -> Operation {
+    Operation::new("post", "/v1/users/{user}/logout", "logOut", "Take away")
+        .says(
+            "Log a user out",
+            "Closes the user's sessions on every node (4000), and makes worthless what was issued to them up to \
+             now: tokens by their `iat` (those without one, too), tickets, answers of the auth hook.",
+        )
+        .needs(Scope::Admin)
+        .takes("path", "user", "The user's name.", json!({"type": "string", "minLength": 1}))
+        .answers::<LogoutAnswer>(202, "It is noted, and the nodes were told.", json!({
+            "user": "user:alice", "nodes": 1, "tokens_before": "2026-11-24T19:02:11.482Z",
+        }))
+        .refuses(&["bad_request", "not_found", "invalid_channel", "store_out_of_memory"])
+        .refuses(STORE)
 }
 
 fn look() -> Vec<Operation> {
@@ -132,7 +169,7 @@ fn look() -> Vec<Operation> {
         .needs(Scope::Read)
         .answers_from::<StatsAnswer>(200, "The numbers.")
         .refuses(&["bad_request"]);
-    vec![channel, disconnect, nodes, stats]
+    vec![channel, disconnect, logout(), nodes, stats]
 }
 
 /// What is asked about a channel's messages and sessions, and what is taken away.
@@ -260,6 +297,7 @@ fn pages() -> Vec<Operation> {
             "websocket_version",
             "draining",
             "handshake_rate",
+            "address_limit",
         ]),
         page(
             "/console",

@@ -10,6 +10,7 @@
 //! It invents no answers and starts no tasks: calls that take effect late do so
 //! within the next call after they are due.
 
+mod access;
 mod consumer;
 mod forward;
 mod inquiries;

@@ -168,10 +168,10 @@ impl State {
     }
 
     /// Notes where a device begins that joins for the first time.
-    pub(super) fn place(&mut self, start: &Start, page: &Page, now: Now) {
+    pub(super) fn place(&mut self, start: &Start, page: &Page, at: Circumstances<'_>) {
         if let Start::Cursor(Some(device)) = start {
             let place = page.head.map(|head| Position::new(head.epoch, page.after));
-            self.cursors.place(device, place, now.ms());
+            self.cursors.place(device, place, at.now.ms(), at.limits.cursors_max);
         }
     }
 
@@ -186,6 +186,7 @@ impl State {
         let from = match start {
             Start::Now => return (numbering.head().seq, None),
             Start::Oldest => return (self.floor, None),
+            Start::After(Position::BEGINNING) => Position::new(watermark.epoch, 0),
             Start::After(given) => *given,
             Start::Cursor(None) => watermark,
             Start::Cursor(Some(device)) => match self.cursors.get(device) {
@@ -212,6 +213,8 @@ impl State {
             (false, false) => return (after, None),
         };
         let to = Position::new(numbering.head().epoch, after);
+        // As the reader put it.
+        let from = if let Start::After(given) = start { *given } else { from };
         (after, Some(Gap { from: Some(from), to: Some(to), reason }))
     }
 
@@ -221,15 +224,21 @@ impl State {
     }
 
     /// A device, or a nameless session, received everything up to `position`.
-    pub(super) fn receive(&mut self, device: Option<&Device>, position: Position, now: Now) -> Settled {
+    pub(super) fn receive(
+        &mut self,
+        device: Option<&Device>,
+        position: Position,
+        at: Circumstances<'_>,
+    ) -> Settled {
         let valid = self.numbering.as_ref().is_some_and(|n| n.meaning(position) == Meaning::Valid);
         if !valid {
             return Settled::default();
         }
-        self.touched_at_ms = now.ms();
-        self.expire(now.ms(), 0);
+        let now_ms = at.now.ms();
+        self.touched_at_ms = now_ms;
+        self.expire(now_ms, 0);
         if let Some(device) = device {
-            self.cursors.receive(device, position, self.watermark, now.ms());
+            self.cursors.receive(device, position, self.watermark, now_ms, at.limits.cursors_max);
         }
         if position.seq > self.watermark {
             let received = self.mailbox.count(self.watermark, position.seq);

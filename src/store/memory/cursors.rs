@@ -33,19 +33,45 @@ impl Cursors {
     /// Notes where a device begins that is here for the first time. Without it,
     /// what another device receives while this one is on its way would move the
     /// place to which this one comes back.
-    pub(super) fn place(&mut self, device: &Device, place: Place, now_ms: u64) {
+    pub(super) fn place(&mut self, device: &Device, place: Place, now_ms: u64, cursors_max: usize) {
         if !self.0.contains_key(device) {
             let began = place.map_or(0, |place| place.seq);
             self.0.insert(device.clone(), Cursor { place, began, at_ms: now_ms });
+            self.make_room(device, cursors_max);
         }
     }
 
     /// A device received everything up to `position`; it never goes back. One
     /// that is new begins behind `began`.
-    pub(super) fn receive(&mut self, device: &Device, position: Position, began: u64, now_ms: u64) {
+    pub(super) fn receive(
+        &mut self,
+        device: &Device,
+        position: Position,
+        began: u64,
+        now_ms: u64,
+        cursors_max: usize,
+    ) {
         if self.get(device).flatten().is_none_or(|old| old.seq <= position.seq) {
             let began = self.0.get(device).map_or(began.min(position.seq), |old| old.began);
-            self.0.insert(device.clone(), Cursor { place: Some(position), began, at_ms: now_ms });
+            let cursor = Cursor { place: Some(position), began, at_ms: now_ms };
+            if self.0.insert(device.clone(), cursor).is_none() {
+                self.make_room(device, cursors_max);
+            }
+        }
+    }
+
+    /// Forgets the cursors that moved longest ago once there are too many, but
+    /// not the one that `came`; some more than need be, so that it happens rarely.
+    fn make_room(&mut self, came: &Device, cursors_max: usize) {
+        if self.0.len() <= cursors_max.max(1) {
+            return;
+        }
+        let surplus = self.0.len() - cursors_max.max(1) + cursors_max / 20;
+        let others = self.0.iter().filter(|(device, _)| *device != came);
+        let mut others: Vec<_> = others.map(|(device, cursor)| (cursor.at_ms, device.clone())).collect();
+        others.sort_unstable_by_key(|(at_ms, _)| *at_ms);
+        for (_, device) in others.into_iter().take(surplus) {
+            self.0.remove(&device);
         }
     }
 

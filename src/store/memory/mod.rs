@@ -16,6 +16,7 @@
 //! One mutex per shard of channels and one for the nodes, always in this
 //! order, and nothing waits under them.
 
+mod access;
 mod channel;
 mod clock;
 mod consumer;
@@ -75,6 +76,7 @@ struct Shared {
     answers: Mutex<inquiries::Answers>,
     /// Channels whose being online was told.
     online: Mutex<HashSet<Channel>>,
+    access: Mutex<access::Kept>,
 }
 
 /// Everything that a store held at one moment, for [`Store::restart`].
@@ -95,8 +97,8 @@ impl Store {
     #[must_use]
     pub fn with_options(limits: Limits, options: Options) -> Self {
         let shards = Shards::new(limits, options.bytes_max);
-        let (nodes, answers, online) = Default::default();
-        Self { shared: Arc::new(Shared { shards, nodes, answers, online }) }
+        let (nodes, answers, online, access) = Default::default();
+        Self { shared: Arc::new(Shared { shards, nodes, answers, online, access }) }
     }
 
     /// Copies everything at one moment.
@@ -148,7 +150,7 @@ impl Store {
 
     fn acknowledge_one(&self, ack: &Ack) -> Settled {
         self.shared.shards.change(ack.channel(), |state, at| match ack {
-            Ack::Received { device, position, .. } => state.receive(device.as_ref(), *position, at.now),
+            Ack::Received { device, position, .. } => state.receive(device.as_ref(), *position, at),
             Ack::Ephemeral { received, dropped, .. } => state.report(*received, *dropped),
         })
     }
@@ -185,7 +187,7 @@ impl super::Store for Store {
             state.set_route(route, at.now);
             lock(&self.shared.nodes).hold(join.node, &join.channel);
             let page = state.read(&join.channel, &join.start, join.limit, at.now);
-            state.place(&join.start, &page, at.now);
+            state.place(&join.start, &page, at);
             page
         }))
     }

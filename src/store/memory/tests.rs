@@ -218,6 +218,7 @@ async fn limits_without_end_are_limits_too() {
         heartbeat_grace_ms: u64::MAX,
         lease_ttl_ms: u64::MAX,
         stream_entries_max: usize::MAX,
+        cursors_max: usize::MAX,
     };
     let store = Store::new(limits);
     let (alice, node) = (channel("alice"), NodeId::generate());

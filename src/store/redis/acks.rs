@@ -21,7 +21,8 @@ pub(super) async fn settle(store: &Store, acks: &[Ack]) -> Result<Settled, Error
                 command
                     .arg(device.as_ref().map_or("", |device| device.as_str()))
                     .arg(&position.epoch.bits().to_be_bytes())
-                    .arg(position.seq);
+                    .arg(position.seq)
+                    .arg(store.limits.cursors_max);
                 command
             }
             Ack::Ephemeral { channel, received, dropped } => {

@@ -15,6 +15,8 @@ const CHANNEL: [char; 6] = [META, 'b', 'k', 'x', 'e', 'c'];
 const IDEMPOTENCY: char = 'i';
 const ONLINE: char = 'o';
 const ANSWERS: char = 'a';
+const TICKET: char = 't';
+const LOGOUT: char = 'r';
 const STREAM: char = 'q';
 const HEARTBEAT: char = 'h';
 const LEASE: char = 'l';
@@ -72,6 +74,17 @@ impl Keys {
     /// Whether a channel is online, as far as was told.
     pub(super) fn online(&self, channel: &Channel) -> String {
         self.key(ONLINE, channel.as_str())
+    }
+
+    /// What a ticket stands for.
+    pub(super) fn ticket(&self, ticket: &[u8; 32]) -> String {
+        let hex: String = ticket.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{}:{TICKET}:{{{hex}}}", self.prefix)
+    }
+
+    /// When a user was last logged out.
+    pub(super) fn logout(&self, user: &Channel) -> String {
+        self.key(LOGOUT, user.as_str())
     }
 
     /// The answers to a question.

@@ -20,6 +20,7 @@
 //! Whatever breaks the connection, a task of the store's own opens the next
 //! one, backing off with jitter. Callers may be dropped at any time.
 
+mod access;
 mod acks;
 mod append;
 mod channels;

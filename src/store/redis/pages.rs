@@ -37,6 +37,7 @@ pub(super) async fn join(store: &Store, join: &Join) -> Result<Page, Error> {
     let mut script = begin(store, &conn, Script::Join, &join.channel);
     add_route(&mut script, join.node, join.generation, join.sessions);
     add_start(&mut script, &join.start, join.limit);
+    script.arg(store.limits.cursors_max);
     // The index first: a directory line that it lacks would outlive its node.
     let mut pipeline = Pipeline::with_capacity(2);
     pipeline.add_command(add_to_index(store, join.node, &join.channel));
@@ -59,10 +60,10 @@ fn add_start(command: &mut Cmd, start: &Start, limit: usize) {
             command.arg("after").arg(&position.epoch.bits().to_be_bytes()).arg(position.seq)
         }
         Start::Cursor(device) => {
-            command.arg("cursor").arg(device.as_ref().map_or("", |device| device.as_str()))
+            command.arg("cursor").arg(device.as_ref().map_or("", |device| device.as_str())).arg(0)
         }
-        Start::Now => command.arg("now"),
-        Start::Oldest => command.arg("oldest"),
+        Start::Now => command.arg("now").arg("").arg(0),
+        Start::Oldest => command.arg("oldest").arg("").arg(0),
     };
 }
 

@@ -49,11 +49,11 @@ scripts! {
     /// Reads a mailbox.
     Read = channel_script!(" flags=allow-oom": "rare.lua", "read.lua");
     /// Writes a directory line, then reads.
-    Join = channel_script!(" flags=allow-oom": "rare.lua", "route.lua", "joined.lua", "read.lua", "place.lua");
+    Join = channel_script!(" flags=allow-oom": "rare.lua", "route.lua", "joined.lua", "read.lua", "place.lua", "crowded.lua");
     /// Writes or removes a directory line.
     Leave = channel_script!(" flags=allow-oom": "route.lua");
     /// Moves a cursor and the watermark.
-    Receive = channel_script!(" flags=allow-oom": "rare.lua", "receive.lua");
+    Receive = channel_script!(" flags=allow-oom": "rare.lua", "receive.lua", "crowded.lua");
     /// Settles ephemeral messages.
     Report = channel_script!(" flags=allow-oom": "rare.lua", "report.lua");
     /// Tells everything.
@@ -68,6 +68,10 @@ scripts! {
     Erase = channel_script!(" flags=allow-oom": "erase.lua");
     /// Follows a channel's presence.
     Turn = node_script!("turn.lua");
+    /// Notes a logout.
+    Logout = node_script!("logout.lua");
+    /// Takes a ticket.
+    Take = node_script!("take.lua");
     /// Notes a channel in a node's index.
     Index = node_script!("index.lua");
     /// Makes stream, group and heartbeat.

@@ -63,6 +63,7 @@ fn possible(limits: Limits) -> Limits {
         heartbeat_grace_ms: limits.heartbeat_grace_ms.min(MS_MAX),
         lease_ttl_ms: ms(limits.lease_ttl_ms),
         stream_entries_max: count(limits.stream_entries_max),
+        cursors_max: count(limits.cursors_max.max(1)),
     }
 }
 

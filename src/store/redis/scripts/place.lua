@@ -2,7 +2,9 @@
 -- Without it, what another device receives while this one is on its way would
 -- move the place to which this one comes back.
 --
--- ARGV[9] device  as in read.lua
+-- ARGV[9] device   as in read.lua
+-- ARGV[11] cursors that are kept at most; in crowded.lua
+local came, cursors_max = newcomer and ARGV[9], tonumber(ARGV[11])
 if newcomer then
   call('HSET', KEYS[6], ARGV[9], struct.pack('>c8I6I6I6', place_epoch, place_seq, now, place_seq))
   -- finish.lua does as much for a channel that is known.

@@ -33,8 +33,8 @@ else
     after = floor
   else
     if not from_epoch then from_epoch, from_seq = epoch, watermark end
-    -- Its place was noted before the channel's first message.
-    if start == 'cursor' and from_epoch == NONE then from_epoch = epoch end
+    -- A place before the channel's first message, whichever epoch that was of.
+    if from_epoch == NONE and from_seq == 0 then from_epoch = epoch end
     local last = reach(from_epoch)
     if not last then
       after, reason = floor, 2

@@ -3,9 +3,11 @@
 -- ARGV[4] device or empty
 -- ARGV[5] epoch  8 bytes
 -- ARGV[6] seq
+-- ARGV[7] cursors that are kept at most; in crowded.lua
 --
 -- Answers {received, expired}.
 local upto = tonumber(ARGV[6])
+local came, cursors_max = false, tonumber(ARGV[7])
 local newly, lost = 0, 0
 local last = known and reach(ARGV[5])
 if last and upto <= last then
@@ -25,7 +27,10 @@ if last and upto <= last then
     end
     if not ahead then
       call('HSET', KEYS[6], ARGV[4], struct.pack('>c8I6I6', ARGV[5], upto, now) .. began)
-      if not old then call('PEXPIRE', KEYS[6], math.max(tonumber(ARGV[3]), box_ttl - now)) end
+      if not old then
+        came = ARGV[4]
+        call('PEXPIRE', KEYS[6], math.max(tonumber(ARGV[3]), box_ttl - now))
+      end
     end
   end
   if upto > watermark then

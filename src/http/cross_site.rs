@@ -1,0 +1,105 @@
+//! What pages of other origins may do, and what browsers are told about answers.
+//!
+//! Nothing, unless `cors` is on: then pages of `allowed_origins` may ask and read.
+//! A node that anyone may use refuses other pages' requests altogether, since for
+//! those a browser asks nobody: on a developer's machine every page that is
+//! looked at could push.
+
+use hyper::{Method, Request, Uri};
+use warp::http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL, ORIGIN, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use warp::http::{HeaderMap, HeaderValue, StatusCode};
+use warp::reply::Response;
+
+use super::{App, Problem};
+
+const METHODS: &str = "GET, POST, DELETE";
+const REQUEST_HEADERS: &str =
+    "authorization, content-type, idempotency-key, last-event-id, traceparent, x-request-id";
+const ANSWER_HEADERS: &str = "retry-after, ratelimit, ratelimit-policy, traceparent, x-request-id";
+/// Seconds that a browser remembers what it was told.
+const MAX_AGE: &str = "600";
+
+/// Paths that a node with a listener for operators serves only there.
+pub(super) fn is_for_operators(uri: &Uri, headers: &HeaderMap) -> bool {
+    match uri.path() {
+        "/metrics" | "/console" | "/docs" | "/openapi.json" | "/v1/stats" | "/v1/nodes" => true,
+        // As an upgrade it is a session.
+        "/" => !headers.contains_key(UPGRADE),
+        path => path.starts_with("/assets/"),
+    }
+}
+
+impl App {
+    /// The answer to a question that a browser asks before a request.
+    pub(super) fn preflight<B>(&self, request: &Request<B>) -> Option<Response> {
+        let asks = request.method() == Method::OPTIONS
+            && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        let origin = self.reads(request.headers()).filter(|_| asks)?;
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(REQUEST_HEADERS));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
+        self.finish_answer(Some(&origin), headers);
+        Some(response)
+    }
+
+    /// The origin of the page that asks, if pages of its may read answers.
+    pub(super) fn reads(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let options = &self.inner.options;
+        let origin = headers.get(ORIGIN).filter(|_| options.cors)?;
+        let listed = options.allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
+        listed.then(|| origin.clone())
+    }
+
+    /// Why a page's request is not even looked at, if it is not. Upgrades are let
+    /// pass: what a browser must be able to read is told on the socket.
+    pub(super) fn refuses_page<B>(&self, request: &Request<B>) -> Option<Problem> {
+        let headers = request.headers();
+        let guarded = !self.inner.gate.authenticator.is_open() || headers.contains_key(UPGRADE);
+        if guarded || !request.uri().path().starts_with("/v1/") || self.inner.gate.is_allowed(headers) {
+            return None;
+        }
+        let detail = "this node asks nobody who they are (auth none), so pages of other origins may not use it; list \
+                      this one in allowed_origins, or use --auth jwt";
+        Some(Problem::new(StatusCode::FORBIDDEN, "origin", detail))
+    }
+
+    /// What every answer tells a browser.
+    pub(super) fn finish_answer(&self, reader: Option<&HeaderValue>, headers: &mut HeaderMap) {
+        headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+        // What is not marked otherwise is about somebody, or about now.
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        if self.inner.options.cors {
+            headers.append(VARY, HeaderValue::from_static("origin"));
+        }
+        if let Some(origin) = reader {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ANSWER_HEADERS));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_operators_look_at_is_told_from_what_everybody_needs() {
+        let none = HeaderMap::new();
+        for path in ["/metrics", "/console", "/", "/assets/base.css", "/v1/stats", "/v1/nodes?x=1", "/docs"] {
+            assert!(is_for_operators(&Uri::from_static(path), &none), "{path}");
+        }
+        for path in ["/v1/push", "/v1/ws", "/healthz", "/readyz", "/v1/messages/1", "/consoles"] {
+            assert!(!is_for_operators(&Uri::from_static(path), &none), "{path}");
+        }
+        let upgrade = HeaderMap::from_iter([(UPGRADE, HeaderValue::from_static("websocket"))]);
+        assert!(!is_for_operators(&Uri::from_static("/"), &upgrade));
+    }
+}

@@ -1,0 +1,245 @@
+//! The first frames of a session that is not attached yet: a token, and where to
+//! begin.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt as _;
+
+use crate::delivery::OpenError;
+use crate::protocol::close::CloseCode;
+use crate::protocol::frame::{ClientFrame, Outgoing, ServerFrame};
+use crate::protocol::{Channel, Position};
+use crate::session::{Ending, Events, Session};
+use crate::store::Start;
+
+use super::App;
+use super::auth::{self, AuthError};
+use super::handshake::{Admitted, Refusal, Wish};
+
+/// Frames that may come while a token is being checked: `resume`, and whatever
+/// an eager client already has to say.
+const HELD_FRAMES_MAX: usize = 16;
+
+/// Takes the first frames of a session, and hands on the others. Clones are the
+/// same.
+#[derive(Clone)]
+pub(super) struct Entering(Arc<Inner>);
+
+struct Inner {
+    app: App,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// It has not said all that is needed.
+    Waiting(Box<Waiting>),
+    /// Its token is being checked; what came since waits for that.
+    Checking(Option<Box<Waiting>>, Vec<ClientFrame>),
+    /// It is attached, or closed.
+    Done,
+}
+
+struct Waiting {
+    wish: Wish,
+    /// Whose it is: by a frame, or by what its browser added until one says otherwise.
+    ambient: Option<Result<Admitted, Refusal>>,
+}
+
+impl Entering {
+    pub(super) fn new(app: &App, wish: Wish, ambient: Option<Result<Admitted, Refusal>>) -> Self {
+        let waiting = Box::new(Waiting { wish, ambient });
+        Self(Arc::new(Inner { app: app.clone(), state: Mutex::new(State::Waiting(waiting)) }))
+    }
+
+    /// For a session that has said all that is needed: only fresh tokens come here.
+    pub(super) fn attached(app: &App) -> Self {
+        Self(Arc::new(Inner { app: app.clone(), state: Mutex::new(State::Done) }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<Box<Waiting>> {
+        let mut state = self.state();
+        match std::mem::replace(&mut *state, State::Done) {
+            State::Waiting(waiting) => Some(waiting),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// Checks the token of an `auth` frame: at once where that can be done, else
+    /// in a task of its own.
+    fn authenticate(
+        &self,
+        session: &Arc<Session>,
+        token: String,
+        position: impl FnOnce(&Channel) -> Option<Position> + Send + 'static,
+    ) {
+        let Some(waiting) = self.take() else { return };
+        let app = self.0.app.clone();
+        let hooked = waiting.wish.hooked.clone();
+        let mut checked = Box::pin(async move { app.inner.gate.token(&token, hooked.as_ref()).await });
+        if let Some(checked) = checked.as_mut().now_or_never() {
+            *self.state() = self.authenticated(session, waiting, checked, position);
+            return;
+        }
+        *self.state() = State::Checking(Some(waiting), Vec::new());
+        let (entering, session) = (self.clone(), session.clone());
+        self.0.app.inner.tasks.spawn(async move {
+            let checked = checked.await;
+            let waiting = match &mut *entering.state() {
+                State::Checking(waiting, _) => waiting.take(),
+                State::Waiting(_) | State::Done => None,
+            };
+            let Some(waiting) = waiting else { return };
+            // What comes meanwhile still waits.
+            let next = entering.authenticated(&session, waiting, checked, position);
+            let State::Checking(_, frames) = std::mem::replace(&mut *entering.state(), next) else { return };
+            frames.into_iter().for_each(|frame| entering.take_frame(&session, frame));
+        });
+    }
+
+    fn authenticated(
+        &self,
+        session: &Arc<Session>,
+        waiting: Box<Waiting>,
+        checked: Result<auth::Identity, AuthError>,
+        position: impl FnOnce(&Channel) -> Option<Position>,
+    ) -> State {
+        match checked.map_err(Refusal::from).and_then(|token| waiting.wish.admit(token)) {
+            Ok(admitted) => {
+                let position = position(&admitted.identity.user);
+                if position.is_none() && waiting.wish.resume {
+                    session.identify(admitted.identity.clone());
+                    return State::Waiting(Box::new(Waiting { ambient: Some(Ok(admitted)), ..*waiting }));
+                }
+                self.0.app.open(session, admitted, position.map(Start::After).or(waiting.wish.start));
+            }
+            Err(refusal) => self.refuse(session, &refusal),
+        }
+        State::Done
+    }
+
+    fn refuse(&self, session: &Arc<Session>, refusal: &Refusal) {
+        self.0.app.refused(refusal.label());
+        session.close(refusal.code, &refusal.reason);
+    }
+
+    /// Goes on where a `resume` frame says, as whom the browser said if no frame did.
+    fn resume(&self, session: &Arc<Session>, position: impl FnOnce(&Channel) -> Option<Position>) {
+        let Some(waiting) = self.take() else { return };
+        let Waiting { wish, ambient } = *waiting;
+        match ambient {
+            Some(Ok(admitted)) => {
+                let position = position(&admitted.identity.user);
+                self.0.app.open(session, admitted, position.map(Start::After).or(wish.start));
+            }
+            Some(Err(refusal)) => self.refuse(session, &refusal),
+            None => *self.state() = State::Waiting(Box::new(Waiting { wish, ambient })),
+        }
+    }
+
+    fn take_frame(&self, session: &Arc<Session>, frame: ClientFrame) {
+        let (waits, resumes) = match &mut *self.state() {
+            State::Waiting(waiting) => (true, waiting.wish.resume),
+            State::Checking(_, frames) if frames.len() < HELD_FRAMES_MAX => return frames.push(frame),
+            State::Checking(..) => {
+                return session.close(CloseCode::BAD_HANDSHAKE, "wait for hello before you send more");
+            }
+            State::Done => (false, false),
+        };
+        match frame {
+            ClientFrame::Auth { token, positions } if waits && session.identity().is_none() => {
+                self.authenticate(session, token, move |user| positions.get(user.as_str()).copied());
+            }
+            ClientFrame::Resume { positions } if waits && resumes => {
+                self.resume(session, |user| positions.get(user.as_str()).copied());
+            }
+            ClientFrame::Auth { token, .. } if !waits && session.identity().is_some() => {
+                self.0.app.renew(session, token);
+            }
+            frame => self.0.app.inner.events.frame(session, frame),
+        }
+    }
+}
+
+impl Entering {
+    /// Closes a session that did not say in time what it has to.
+    pub(super) fn give_up(&self, session: &Arc<Session>) {
+        let refusal = match std::mem::replace(&mut *self.state(), State::Done) {
+            State::Done => return,
+            State::Checking(..) => {
+                Refusal::new(CloseCode::OVERLOADED, "your token could not be checked in time")
+            }
+            State::Waiting(waiting) => match waiting.ambient {
+                Some(Err(refusal)) => refusal,
+                None if session.identity().is_none() => Refusal::new(
+                    CloseCode::TOKEN,
+                    "no token came: send {\"type\":\"auth\",\"token\":…} or connect with a header, a cookie or ?ticket=",
+                ),
+                _ => Refusal::new(
+                    CloseCode::BAD_HANDSHAKE,
+                    "no resume frame came although ?resume=1 announced one",
+                ),
+            },
+        };
+        session.close(refusal.code, &refusal.reason);
+    }
+}
+
+impl Events for Entering {
+    fn written(&self, session: &Arc<Session>, messages: &[Arc<Outgoing>]) {
+        self.0.app.inner.events.written(session, messages);
+    }
+
+    fn confirmed(&self, session: &Arc<Session>, channel: &Channel, position: Position) {
+        self.0.app.inner.events.confirmed(session, channel, position);
+    }
+
+    fn frame(&self, session: &Arc<Session>, frame: ClientFrame) {
+        self.take_frame(session, frame);
+    }
+
+    fn closed(&self, session: &Arc<Session>, ending: Ending) {
+        self.0.app.inner.events.closed(session, ending);
+    }
+}
+
+impl App {
+    /// Lets a session go on with a fresh token.
+    fn renew(&self, session: &Arc<Session>, token: String) {
+        let (app, session) = (self.clone(), session.clone());
+        self.inner.tasks.spawn(async move {
+            // Where a token is only a name, none is fresher than another.
+            let Some(identity) = session.identity().filter(|_| !app.inner.gate.authenticator.is_open())
+            else {
+                return;
+            };
+            let fresh = match app.inner.gate.token(&token, None).await {
+                Ok(fresh) => fresh,
+                Err(error) => {
+                    // The one that it has may last until a better one comes.
+                    let code = if error.is_passing() { "auth_unavailable" } else { "token" };
+                    return session.send(ServerFrame::Error { code, message: &error.to_string() }.encode());
+                }
+            };
+            let same_device = fresh.device.is_none() || fresh.device == identity.device;
+            if fresh.user != identity.user || !same_device {
+                return session.close(CloseCode::TOKEN, &AuthError::OtherUser.to_string());
+            }
+            let issued_at_ms = fresh.issued_at_ms.unwrap_or(0);
+            match app.inner.delivery.is_logged_out(&fresh.user, issued_at_ms).await {
+                Ok(true) => app.turn_away(&session, &OpenError::LoggedOut),
+                Ok(false) => app.inner.expiries.set(&session, fresh.expires_at),
+                Err(_) => {
+                    let message = AuthError::StoreAway.to_string();
+                    session.send(ServerFrame::Error { code: "auth_unavailable", message: &message }.encode());
+                }
+            }
+        });
+    }
+}
