@@ -174,6 +174,8 @@ declare! {
     Counter duplicates_dropped = "postrider_duplicates_dropped_total";
     /// Channels found behind their mailbox by comparison, and healed.
     Counter heals = "postrider_heals_total";
+    /// Tasks of this node that run, one for each connection or session among them.
+    Gauge tasks = "postrider_tasks";
     /// Open sessions.
     Gauge sessions = "postrider_sessions";
     /// Sessions that this node takes (connections_max).

@@ -90,9 +90,11 @@ struct Drain {
 pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, store::OpenError> {
     let location = match &config.redis {
         None => store::Location::Memory,
-        Some(url) => {
-            store::Location::Redis { url: url.expose().to_owned(), prefix: config.redis_prefix.clone() }
-        }
+        Some(url) => store::Location::Redis {
+            url: url.expose().to_owned(),
+            tls: config.redis_tls(),
+            prefix: config.redis_prefix.clone(),
+        },
     };
     store::open(location, config.limits()).await
 }

@@ -27,6 +27,11 @@ pub(super) fn prefix(text: &str) -> Result<(), String> {
     Err("must be 1 to 64 of A-Z a-z 0-9 . _ - :".to_owned())
 }
 
+/// A file's path; whether it can be read shows when it is.
+pub(super) fn path(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.contains('\0') { Err("must be a file's path".to_owned()) } else { Ok(()) }
+}
+
 /// Where webhooks and spans go.
 pub(super) fn plain_url(text: &str) -> Result<(), String> {
     let wanted = "must be an http:// address without credentials; for one beyond this network, go through a TLS \

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::layers::Origin;
 use super::problem::Problem;
 use super::table::Config;
-use super::value::AuthMode;
+use super::value::{AuthMode, RedisUrl};
 
 impl Config {
     /// Where a setting's value came from.
@@ -21,6 +21,7 @@ impl Config {
     pub(super) fn disagreements(&self) -> Vec<Problem> {
         let mut problems = self.about_auth();
         problems.extend(self.about_time());
+        problems.extend(self.about_tls());
         if self.proxy_protocol && self.trusted_proxies.is_empty() {
             let text = "needs trusted_proxies, the addresses whose PROXY headers are believed";
             problems.push(self.about("proxy_protocol", "on", text));
@@ -39,6 +40,27 @@ impl Config {
                 self.outbox_bytes_max,
                 format!("must hold the largest message: at least body_bytes_max, {}", self.body_bytes_max),
             ));
+        }
+        problems
+    }
+
+    fn about_tls(&self) -> Vec<Problem> {
+        let files = [
+            ("redis_tls_ca_file", &self.redis_tls_ca_file),
+            ("redis_tls_cert_file", &self.redis_tls_cert_file),
+            ("redis_tls_key_file", &self.redis_tls_key_file),
+        ];
+        let mut problems = Vec::new();
+        if !self.redis.as_ref().is_some_and(RedisUrl::is_encrypted) {
+            let text = "needs a redis over TLS: set --redis rediss://HOST:PORT, or remove it";
+            let set = files.iter().filter_map(|(key, file)| Some((key, file.as_ref()?)));
+            problems.extend(set.map(|(key, file)| self.about(key, file, text)));
+        }
+        let pair = [(&files[1], &files[2]), (&files[2], &files[1])];
+        for ((key, file), (other, missing)) in pair {
+            if let (Some(file), None) = (file, missing) {
+                problems.push(self.about(key, file, format!("needs {other}, its other half")));
+            }
         }
         problems
     }

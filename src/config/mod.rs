@@ -93,6 +93,17 @@ impl Config {
             ..store::Limits::default()
         }
     }
+
+    /// What TLS towards Redis needs.
+    #[must_use]
+    pub fn redis_tls(&self) -> store::redis::TlsFiles {
+        let path = |text: &Option<String>| text.as_ref().map(PathBuf::from);
+        store::redis::TlsFiles {
+            ca: path(&self.redis_tls_ca_file),
+            cert: path(&self.redis_tls_cert_file),
+            key: path(&self.redis_tls_key_file),
+        }
+    }
 }
 
 /// The flag of a file key.

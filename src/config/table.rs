@@ -28,7 +28,7 @@ settings! {
     "Node" {
         /// Where to serve HTTP and WebSocket. Beyond loopback it needs --auth jwt.
         listen: SocketAddr, key "listen", rule Listen, default LOOPBACK, example "0.0.0.0:8080";
-        /// The Redis in which nodes meet. Without it the node keeps everything in its own memory: one
+        /// The Redis in which nodes meet; rediss:// speaks TLS. Without it the node keeps everything in its own memory: one
         /// node, and nothing survives a restart.
         redis: Option<RedisUrl>, key "redis", rule Maybe(Redis), default None, example "redis://127.0.0.1:6379";
         /// Who may connect and send. 'none': anyone, a token is the name of its user. 'jwt': users by signed
@@ -84,6 +84,19 @@ settings! {
         /// Which log lines are written: a level, or a list of target=level.
         log: String, key "log", rule Text(accept::log_filter), default "info".to_owned(),
             example "info,postrider=debug";
+    }
+
+    "Redis over TLS" {
+        /// Who may have signed the certificate of a rediss:// Redis: a PEM file. Like the other two it is read
+        /// for every new connection, so that renewed ones need no restart.
+        redis_tls_ca_file: Option<String>, key "redis_tls_ca_file", rule Maybe(Text(accept::path)), default None,
+            in_words "whoever the system trusts", example "/etc/postrider/redis-ca.pem";
+        /// The certificate that this node shows to Redis, with what is between it and its authority: a PEM file.
+        redis_tls_cert_file: Option<String>, key "redis_tls_cert_file", rule Maybe(Text(accept::path)),
+            default None, example "/etc/postrider/redis-client.pem";
+        /// That certificate's private key: a PEM file.
+        redis_tls_key_file: Option<String>, key "redis_tls_key_file", rule Maybe(Text(accept::path)),
+            default None, example "/etc/postrider/redis-client.key";
     }
 
     "Tokens of users" {

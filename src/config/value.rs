@@ -34,22 +34,18 @@ impl fmt::Debug for Secret {
 pub struct RedisUrl(String);
 
 impl RedisUrl {
-    /// Accepts `redis://[user:password@]host[:port][/database]`.
+    /// Accepts `redis://[user:password@]host[:port][/database]`, and `rediss://`
+    /// for TLS.
     ///
     /// # Errors
     /// What an address must look like; the text itself is not repeated.
     pub fn parse(text: &str) -> Result<Self, String> {
         let url = url::Url::parse(text).map_err(|_| FORM.to_owned())?;
-        match url.scheme() {
-            "redis" => {}
-            "rediss" => {
-                return Err("cannot use TLS, which this release does not speak to Redis: \
-                            use redis:// over a private network or through a TLS tunnel"
-                    .to_owned());
-            }
-            _ => return Err(FORM.to_owned()),
-        }
-        if url.host_str().is_none_or(str::is_empty) || url.fragment().is_some() {
+        // A fragment could ask the library not to verify certificates.
+        if !matches!(url.scheme(), "redis" | "rediss")
+            || url.host_str().is_none_or(str::is_empty)
+            || url.fragment().is_some()
+        {
             return Err(FORM.to_owned());
         }
         let database = url.path().trim_start_matches('/');
@@ -65,6 +61,12 @@ impl RedisUrl {
         &self.0
     }
 
+    /// Whether it is spoken to over TLS.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.0.starts_with("rediss:")
+    }
+
     /// The address as it may be shown.
     #[must_use]
     pub fn redacted(&self) -> String {
@@ -72,7 +74,7 @@ impl RedisUrl {
     }
 }
 
-const FORM: &str = "must look like redis://[user:password@]host[:port][/database]";
+const FORM: &str = "must look like redis://[user:password@]host[:port][/database], or rediss:// for TLS";
 
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,12 +144,20 @@ mod tests {
 
     #[test]
     fn other_addresses_are_refused_with_the_form() {
-        for text in
-            ["", "localhost:6379", "http://h", "redis://", "rediss://h", "redis://h/one", "redis://h#x"]
-        {
+        for text in [
+            "",
+            "localhost:6379",
+            "http://h",
+            "redis://",
+            "redisss://h",
+            "redis://h/one",
+            "rediss://h#insecure",
+        ] {
             assert!(RedisUrl::parse(text).is_err(), "{text}");
         }
-        for text in ["redis://h", "redis://h:1", "redis://h/0", "redis://:p%40@[::1]:6379/15"] {
+        for text in
+            ["redis://h", "redis://h:1", "redis://h/0", "redis://:p%40@[::1]:6379/15", "rediss://h:6380"]
+        {
             assert!(RedisUrl::parse(text).is_ok(), "{text}");
         }
     }

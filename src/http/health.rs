@@ -24,6 +24,7 @@ impl App {
     }
 
     pub(super) fn metrics(&self) -> Response {
+        self.inner.metrics.tasks.set(self.inner.tasks.len() as f64);
         let page = self.inner.metrics.render();
         warp::reply::with_header(page, "content-type", "text/plain; version=0.0.4; charset=utf-8")
             .into_response()

@@ -56,6 +56,7 @@ mod service;
 mod stats;
 mod tickets;
 mod trace;
+mod unstalled;
 mod visitor;
 mod websocket;
 

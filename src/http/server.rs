@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::ClientAddress;
 use super::service::{Face, Service};
+use super::unstalled::Unstalled;
 use super::{App, proxy_protocol};
 
 /// Connections beyond the sessions' limit, for requests.
@@ -200,7 +201,7 @@ async fn serve(
     let asked = service.asked();
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_BYTES_MAX);
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let connection = builder.serve_connection(TokioIo::new(Unstalled::new(stream)), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -24,6 +24,7 @@ use crate::session::{Events, Session};
 
 use super::entering::Entering;
 use super::handshake::{Admission, Admitted, Refusal, Wish};
+use super::unstalled::Unstalled;
 use super::visitor::{Visitor, visits};
 use super::{App, ClientAddress, Options, Problem};
 
@@ -57,8 +58,8 @@ impl App {
                 Ok(upgraded) => upgraded,
                 Err(error) => return tracing::debug!(%error, "an upgrade was not completed"),
             };
-            if let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() {
-                app.begin(parts.io.into_inner(), parts.read_buf, wish, admission, visitor);
+            if let Ok(parts) = upgraded.downcast::<TokioIo<Unstalled<TcpStream>>>() {
+                app.begin(parts.io.into_inner().into_inner(), parts.read_buf, wish, admission, visitor);
             }
         });
         Ok(response)

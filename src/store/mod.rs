@@ -262,6 +262,8 @@ pub enum Location {
     Redis {
         /// May hold a password.
         url: String,
+        /// Certificates, for `rediss://`.
+        tls: redis::TlsFiles,
         /// What every key begins with.
         prefix: String,
     },
@@ -282,8 +284,8 @@ pub enum OpenError {
 pub async fn open(location: Location, limits: Limits) -> Result<Arc<dyn Store>, OpenError> {
     Ok(match location {
         Location::Memory => Arc::new(memory::Store::new(limits)),
-        Location::Redis { url, prefix } => {
-            let options = redis::Options { url, prefix, ..redis::Options::default() };
+        Location::Redis { url, tls, prefix } => {
+            let options = redis::Options { url, tls, prefix, ..redis::Options::default() };
             Arc::new(redis::Store::connect(options, limits).await?)
         }
     })

@@ -22,7 +22,11 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(15);
 
 /// A look at Redis, past every proxy.
 pub async fn open(redis: &RedisServer) -> Arc<dyn Store> {
-    let location = Location::Redis { url: redis.url(), prefix: "postrider".to_owned() };
+    let location = Location::Redis {
+        url: redis.url(),
+        tls: store::redis::TlsFiles::default(),
+        prefix: "postrider".to_owned(),
+    };
     store::open(location, store::Limits::default()).await.expect("redis is there")
 }
 

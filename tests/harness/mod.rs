@@ -22,6 +22,7 @@ mod node;
 mod process;
 mod proxy;
 mod redis_server;
+pub mod rude;
 mod socket;
 mod wait;
 

@@ -153,6 +153,11 @@ impl RedisServer {
         self.process.wait(PATIENCE).await
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Where it keeps its files.
     pub fn folder(&self) -> &Path {
         self.folder.path()

@@ -3,7 +3,7 @@
 use postrider::protocol::status::{DeviceState, DropReason, MessageState};
 use postrider::protocol::{Channel, MessageId, NodeId, Position};
 use postrider::store::{
-    Append, DEPARTURES_MAX, Found, GapReason, Join, Limits, Recent, Settled, Start, Store, Why,
+    Append, DEPARTURES_MAX, DEVICES_MAX, Found, GapReason, Join, Limits, Recent, Settled, Start, Store, Why,
 };
 
 use crate::backend::Backend;
@@ -131,6 +131,21 @@ pub(crate) async fn every_device_has_a_fate_of_its_own(backend: &dyn Backend) {
     store.withdraw(&alice, first.id, None).await.expect("withdrawn").expect("there");
     let found = find(&*store, &alice, first.id).await.expect("remembered");
     assert_eq!(fates(&found), own([DeviceState::Dropped, DeviceState::Acknowledged]));
+}
+
+pub(crate) async fn of_very_many_devices_some_are_told_of(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    let pushed = push(&*store, &alice, 1).await;
+    let epoch = pushed.position.expect("durable").epoch;
+    let count = DEVICES_MAX + 100;
+    let devices: Vec<_> = (0..count).map(|n| device(&format!("d{n}"))).collect();
+    let acks: Vec<_> = devices.iter().map(|device| received(&alice, Some(device), epoch, 1)).collect();
+    store.acknowledge(&acks).await.expect("acknowledged");
+    let found = find(&*store, &alice, pushed.id).await.expect("found");
+    assert!(found.more_devices || found.devices.len() == count, "{} of {count}", found.devices.len());
+    assert!(found.devices.len() >= DEVICES_MAX / 2, "{}", found.devices.len());
+    assert_eq!(found.message.state().0, MessageState::Received);
 }
 
 pub(crate) async fn a_device_that_came_later_is_not_asked_about(backend: &dyn Backend) {

@@ -154,6 +154,7 @@ macro_rules! suite {
                     an_id_whose_time_says_nothing_is_found_all_the_same
                     what_left_is_remembered_with_its_reason
                     every_device_has_a_fate_of_its_own
+                    of_very_many_devices_some_are_told_of
                     a_device_that_came_later_is_not_asked_about
                     a_withdrawn_message_is_shown_to_nobody_and_counted_once
                     withdrawing_the_last_message_leaves_a_mailbox_that_works

@@ -9,14 +9,15 @@ use postrider::store::{Limits, Store, redis};
 use crate::backend::Backend;
 use crate::redis_server::RedisServer;
 
-/// One server; every store has a prefix of its own.
+/// One server; every store has a prefix of its own, and only the rights that
+/// `deploy/redis/users.acl` gives.
 pub(crate) struct RedisBackend {
     server: Mutex<RedisServer>,
     opened: AtomicU64,
 }
 
 pub(crate) async fn start() -> RedisBackend {
-    RedisBackend { server: Mutex::new(RedisServer::start()), opened: AtomicU64::new(0) }
+    RedisBackend { server: Mutex::new(RedisServer::start_restricted()), opened: AtomicU64::new(0) }
 }
 
 impl RedisBackend {
@@ -28,8 +29,8 @@ impl RedisBackend {
 #[async_trait]
 impl Backend for RedisBackend {
     async fn open(&self, limits: Limits) -> Arc<dyn Store> {
-        let url = self.with_server(|server| server.url());
-        let prefix = format!("t{}", self.opened.fetch_add(1, Ordering::Relaxed));
+        let url = self.with_server(|server| server.restricted_url());
+        let prefix = format!("postrider:t{}", self.opened.fetch_add(1, Ordering::Relaxed));
         let options = redis::Options { url, prefix, ..Default::default() };
         Arc::new(redis::Store::connect(options, limits).await.expect("connected"))
     }

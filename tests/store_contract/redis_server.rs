@@ -17,8 +17,24 @@ const PORT_ATTEMPTS: usize = 5;
 pub(crate) struct RedisServer {
     folder: tempfile::TempDir,
     port: u16,
-    settings: Vec<&'static str>,
+    settings: Vec<String>,
     process: Child,
+}
+
+/// The user that nodes are.
+const RESTRICTED: &str = "postrider";
+const PASSWORD: &str = "change-this-password";
+
+/// The rules of the file that is shipped, less one that `POSTRIDER_TEST_ACL_WITHOUT`
+/// names: `scripts/acl-minimal` asks what fails then.
+fn rules() -> Vec<String> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/redis/users.acl");
+    let text = std::fs::read_to_string(file).expect("the file is shipped");
+    let line = text.lines().find_map(|line| line.strip_prefix("user postrider "));
+    let without = std::env::var("POSTRIDER_TEST_ACL_WITHOUT").unwrap_or_default();
+    let rules: Vec<_> = line.expect("its user").split(' ').map(str::to_owned).collect();
+    assert!(without.is_empty() || rules.contains(&without), "{without} is no rule of the file");
+    rules.into_iter().filter(|rule| *rule != without).collect()
 }
 
 impl RedisServer {
@@ -28,8 +44,8 @@ impl RedisServer {
     }
 
     /// Starts one on a free port with these settings.
-    pub(crate) fn start_with(settings: &[&'static str]) -> Self {
-        let settings = settings.to_vec();
+    pub(crate) fn start_with(settings: &[&str]) -> Self {
+        let settings: Vec<_> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
         for _ in 0..PORT_ATTEMPTS {
             let port = free_port();
@@ -41,8 +57,21 @@ impl RedisServer {
         panic!("redis-server does not start; see {}/log", folder.keep().display());
     }
 
+    /// Starts one whose user [`RESTRICTED`] has the rules of `deploy/redis/users.acl`
+    /// and no others.
+    pub(crate) fn start_restricted() -> Self {
+        let rules = rules();
+        let rules: Vec<_> = rules.iter().map(String::as_str).collect();
+        Self::start_with(&[&["--appendonly", "no", "--user", RESTRICTED], &rules[..]].concat())
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Where the user of [`start_restricted`](Self::start_restricted) connects.
+    pub(crate) fn restricted_url(&self) -> String {
+        format!("redis://{RESTRICTED}:{PASSWORD}@127.0.0.1:{}", self.port)
     }
 
     /// Writes everything to disk.
@@ -85,7 +114,7 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(folder: &std::path::Path, port: u16, settings: &[&str]) -> Child {
+fn spawn(folder: &std::path::Path, port: u16, settings: &[String]) -> Child {
     let log = folder.join("log");
     Command::new("redis-server")
         .current_dir(folder)

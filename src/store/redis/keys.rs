@@ -196,6 +196,65 @@ mod tests {
         }
     }
 
+    /// Every key that a channel and a node have under a prefix.
+    fn all_keys(prefix: &str, channel: &Channel, node: NodeId) -> Vec<Vec<u8>> {
+        let keys = Keys::new(prefix);
+        let mut all: Vec<_> = channel_keys(&keys, channel).into_iter().map(String::into_bytes).collect();
+        all.push(keys.idempotency(channel, &[b':'; 16]));
+        let question = MessageId::from_bits(1);
+        all.extend(
+            [
+                keys.online(channel),
+                keys.answers(question),
+                keys.stream(node),
+                keys.heartbeat(node),
+                keys.lease(node),
+                keys.index(node),
+                keys.registry(),
+            ]
+            .map(String::into_bytes),
+        );
+        all
+    }
+
+    /// Any name that is one, with the letters that keys are made of among it.
+    fn name() -> impl Strategy<Value = Channel> {
+        let odd = "[{}%:*?\\[\\]mbkxecioaqhld.7BD25]{1,12}";
+        let long = proptest::collection::vec("[a{}%é]", crate::protocol::NAME_BYTES_MAX / 2)
+            .prop_map(|parts| parts.concat());
+        prop_oneof![4 => odd, 2 => "\\PC{1,40}", 1 => long]
+            .prop_filter_map("no name", |name| Channel::user(&name).ok())
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_leads_to_a_key_of_another_channel_or_cluster(
+            (a, b) in ("[abm:._-]{1,5}", "[abm:._-]{1,5}"), (one, other) in (name(), name()),
+        ) {
+            let node = NodeId::from_bits(7);
+            let (of_a, of_b) = (all_keys(&a, &one, node), all_keys(&b, &other, node));
+            for key in &of_a {
+                prop_assert!(key.starts_with(format!("{a}:").as_bytes()), "what rules of access go by");
+            }
+            if a != b {
+                prop_assert!(of_a.iter().all(|key| !of_b.contains(key)), "{a} and {b}");
+            } else if one != other {
+                let of_channel = Keys::CHANNEL_KEYS + 2;
+                prop_assert!(of_a[..of_channel].iter().all(|key| !of_b.contains(key)), "{one} and {other}");
+            }
+            let meta = Keys::new(&a).meta(&one);
+            prop_assert_eq!(Keys::new(&b).channel_of_meta(&meta).is_some(), a == b);
+        }
+    }
+
+    #[test]
+    fn what_would_end_a_key_is_no_name() {
+        let long = "n".repeat(crate::protocol::NAME_BYTES_MAX + 1);
+        for name in ["", "a\0b", "a b", "a\r\nFLUSHALL", "a\u{2028}b", &long] {
+            assert!(Channel::user(name).is_err(), "{name:?}");
+        }
+    }
+
     #[test]
     fn foreign_keys_name_no_channel() {
         let keys = Keys::new("p");

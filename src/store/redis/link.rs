@@ -12,7 +12,8 @@ use std::time::Duration;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use ::redis::{
-    AsyncConnectionConfig, Client, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Pipeline, ProtocolVersion, PushInfo,
+    PushKind, RedisError, Value,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
@@ -23,7 +24,7 @@ use crate::store::Error;
 
 use super::error::{breaks_connection, from_server};
 use super::server::Facts;
-use super::{ConnectError, Options, scripts};
+use super::{ConnectError, Options, TlsFiles, scripts, tls};
 
 /// Commands that wait for the socket: enough to keep it busy, few enough that
 /// what is queued is answered within the deadline.
@@ -55,7 +56,8 @@ pub(super) struct Conn {
 /// Opens connections; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Connector {
-    client: Client,
+    info: ConnectionInfo,
+    tls: Option<TlsFiles>,
     connect_timeout: Duration,
     pub(super) command_timeout: Duration,
     pub(super) address: Arc<str>,
@@ -64,9 +66,7 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn new(options: &Options) -> Result<Self, ConnectError> {
         let info = options.connection_info()?;
-        if !info.addr().is_supported() {
-            return Err(ConnectError::InvalidUrl("this build has no TLS".into()));
-        }
+        let encrypted = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE_IDLE)
             .with_interval(KEEPALIVE_INTERVAL)
@@ -76,10 +76,9 @@ impl Connector {
         let tcp = tcp.set_user_timeout(UNACKNOWLEDGED_MAX);
         // Only the newer protocol tells of a lost connection while nobody asks.
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(info.set_tcp_settings(tcp).set_redis_settings(redis))
-            .map_err(|error| ConnectError::InvalidUrl(error.category().to_owned()))?;
         Ok(Self {
-            client,
+            info: info.set_tcp_settings(tcp).set_redis_settings(redis),
+            tls: encrypted.then(|| options.tls.clone()),
             connect_timeout: options.connect_timeout,
             command_timeout: options.command_timeout,
             address: options.address().into(),
@@ -99,20 +98,31 @@ impl Connector {
             .set_pipeline_buffer_size(QUEUE_COMMANDS)
             .set_write_backpressure_boundary(WRITE_BYTES);
         let open = async {
-            let mut connection = self
-                .client
+            let client = match &self.tls {
+                Some(files) => tls::client(self.info.clone(), files).await?,
+                None => Client::open(self.info.clone()).map_err(|error| error.to_string())?,
+            };
+            let mut connection = client
                 .get_multiplexed_async_connection_with_config(&config)
                 .await
-                .map_err(|error| error.to_string())?;
-            let facts = Facts::ask(&mut connection).await?;
+                .map_err(|error| self.explain(&error.to_string()))?;
+            let facts = Facts::ask(&mut connection).await.map_err(|why| self.explain(&why))?;
             if facts.is_replica() {
                 return Err("it is a replica, which takes no writes".to_owned());
             }
             Ok((connection, facts))
         };
-        timeout(self.connect_timeout, open)
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer within {} ms", self.connect_timeout.as_millis())))
+        let unanswered = || {
+            // A server in the clear waits for more of what it takes for a command.
+            let tls = if self.tls.is_some() { "; does it speak TLS on this port?" } else { "" };
+            Err(format!("no answer within {} ms{tls}", self.connect_timeout.as_millis()))
+        };
+        timeout(self.connect_timeout, open).await.unwrap_or_else(|_| unanswered())
+    }
+
+    /// What the library says of a connection that did not come about, and what to do.
+    fn explain(&self, why: &str) -> String {
+        if self.tls.is_some() { tls::explain(why) } else { why.to_owned() }
     }
 }
 

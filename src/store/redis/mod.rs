@@ -37,6 +37,7 @@ mod reply;
 mod scripts;
 mod server;
 mod store;
+mod tls;
 
-pub use options::{ConnectError, Options};
+pub use options::{ConnectError, Options, TlsFiles};
 pub use store::Store;

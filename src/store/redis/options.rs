@@ -1,6 +1,7 @@
 //! How to reach Redis, and why it could not be used.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ::redis::{ConnectionInfo, IntoConnectionInfo};
@@ -8,8 +9,10 @@ use ::redis::{ConnectionInfo, IntoConnectionInfo};
 /// How to reach Redis. Neither `Debug` nor an error shows the URL's password.
 #[derive(Clone)]
 pub struct Options {
-    /// `redis://[user[:password]@]host[:port][/database]`.
+    /// `redis://[user[:password]@]host[:port][/database]`, or `rediss://` for TLS.
     pub url: String,
+    /// What TLS needs.
+    pub tls: TlsFiles,
     /// What every key begins with, so that installations can share a Redis.
     pub prefix: String,
     /// How long a command may take. Longer than a Redis that forks or writes to
@@ -19,10 +22,23 @@ pub struct Options {
     pub connect_timeout: Duration,
 }
 
+/// Certificates, as PEM files that are read anew for every connection: renewed
+/// ones are used from the next on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Who may have signed the server's certificate; none: whoever the system trusts.
+    pub ca: Option<PathBuf>,
+    /// The certificate that is shown to the server.
+    pub cert: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             url: "redis://127.0.0.1:6379".into(),
+            tls: TlsFiles::default(),
             prefix: "postrider".into(),
             command_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
@@ -62,6 +78,7 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("address", &self.address())
+            .field("tls", &self.tls)
             .field("prefix", &self.prefix)
             .field("command_timeout", &self.command_timeout)
             .field("connect_timeout", &self.connect_timeout)
