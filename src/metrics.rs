@@ -193,9 +193,11 @@ declare! {
     /// Times that a session sent more frames than it may in a second, and was read on later.
     Counter frames_paced = "postrider_frames_paced_total";
     /// Sessions closed, by code.
-    Counter closes = "postrider_closes_total", label "code" ["normal", "going_away", "protocol", "unsupported", "invalid_data", "too_big", "internal", "restart", "overloaded", "disconnected", "bad_handshake", "origin", "slow", "unresponsive", "store_away", "user_limit", "moved", "expired", "token", "lost", "other"];
+    Counter closes = "postrider_closes_total", label "code" ["normal", "going_away", "protocol", "unsupported", "invalid_data", "too_big", "internal", "restart", "overloaded", "disconnected", "bad_handshake", "origin", "slow", "unresponsive", "store_away", "user_limit", "moved", "expired", "token", "topic", "lost", "other"];
     /// Session starts by how they resumed.
     Counter resumes = "postrider_resumes_total", label "outcome" ["fresh", "resumed", "gap"];
+    /// Topics that sessions asked for and did not get to listen to, by reason.
+    Counter subscriptions_refused = "postrider_subscriptions_refused_total", label "reason" ["invalid", "not_allowed", "limit", "store"];
     /// Bytes waiting in the outboxes of all sessions.
     Gauge outbox_bytes = "postrider_outbox_bytes", unit Bytes;
     /// Open connections that carry requests, not sessions.

@@ -223,6 +223,7 @@ fn delivery_options(config: &Config) -> delivery::Options {
         ledger_audit_interval: config.ledger_audit_interval,
         sessions_per_user_max: config.sessions_per_user_max,
         cursor_flush: config.cursor_flush,
+        topics_max: config.session_topics_max,
         heartbeat_interval: config.heartbeat_interval,
         heartbeat_ttl: config.heartbeat_ttl,
         reclaim_after: config.heartbeat_ttl + config.heartbeat_grace,

@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider::delivery::{Delivery, Opening, Options};
+use postrider::delivery::{Asked, Delivery, Opening, Options};
 use postrider::metrics::Metrics;
 use postrider::protocol::frame::{Dialect, HelloLimits};
-use postrider::protocol::{Channel, MessageId, SessionId};
+use postrider::protocol::{Channel, Grant, MessageId, SessionId};
 use postrider::session::{self, Identity, Session, Wire};
 use postrider::store::{Append, Limits, NodeInfo, Start, memory};
 use tokio::sync::Notify;
@@ -95,14 +95,15 @@ impl Rig {
                     delivery.events(),
                     &metrics,
                 );
-                session.identify(Identity { user: channel.clone(), device: None });
+                session.identify(Identity { user: channel.clone(), device: None, topics: Grant::default() });
                 tasks.spawn(session.clone().run(Bytes::new()));
                 let opening = Opening {
                     session,
                     subscriptions: vec![(channel.clone(), Start::Cursor(None))],
                     issued_at_ms: None,
                     heartbeat: Duration::from_secs(25),
-                    limits: HelloLimits { frame_bytes_max: 0, outbox_messages_max: 0, outbox_bytes_max: 0 },
+                    asked: Asked::default(),
+                    limits: HelloLimits::default(),
                 };
                 delivery.open(opening).await.expect("nothing stands in its way");
             }

@@ -61,7 +61,7 @@ reached.";
 pub(super) struct Audit {
     #[command(flatten)]
     store: StoreFlags,
-    /// Only this channel: user:NAME.
+    /// Only this channel: user:NAME, topic:NAME or all.
     #[arg(long, value_name = "CHANNEL")]
     channel: Option<Channel>,
     /// Print the result as JSON, on one line.

@@ -24,6 +24,8 @@ Examples:
   postrider push --to user:alice 'hello'
   postrider push --to user:alice --to user:bob --ttl 60 '{\"kind\":\"call\",\"from\":\"carol\"}'
   postrider push --to user:alice --collapse-key score '{\"score\":\"2:1\"}'
+  postrider push --to topic:orders.42 --to user:carol '{\"state\":\"shipped\"}'
+  postrider push --to all 'we are back'
   date | postrider push --to user:alice -
   postrider push --to user:alice --idempotency-key order-42 --json '{\"order\":42}' | jq -r .pos
 
@@ -35,7 +37,7 @@ Exit codes: 0 accepted for every recipient, 1 refused, 2 not understood, 69 no s
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Push {
-    /// Whom it is for: user:NAME; may be given several times.
+    /// Whom it is for: user:NAME, topic:NAME or all; may be given several times.
     #[arg(long, required = true, value_name = "CHANNEL")]
     to: Vec<Channel>,
     /// The message: JSON, or else taken as a string; '-' reads it from standard input.

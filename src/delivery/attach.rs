@@ -5,34 +5,42 @@
 //! session reads on by itself until it has what the channel has, and under the
 //! channel's lock it goes live. In this order a concurrent push is seen exactly
 //! once: by the page, by a later page, or live.
+//!
+//! A session that begins now in a channel of many users which this node follows
+//! already has nothing to ask the store: it goes live with what the channel
+//! has, and the directory's count is corrected with the next change. So ten
+//! thousand sessions on a topic are one entry and, mostly, one call.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use crate::protocol::close::CloseCode;
-use crate::protocol::frame::{Dialect, HelloLimits, Outgoing, ServerFrame};
+use crate::protocol::frame::{Dialect, HelloLimits, ServerFrame};
 use crate::protocol::{Channel, Position, SessionId};
 use crate::session::Session;
 use crate::store::{self, Join, Page, Start};
 
-use super::held::{Held, Live};
-use super::order::tell_gap;
+use super::held::Held;
+use super::replay::begin;
+use super::subscribe::{Asked, Refused};
 use super::{Delivery, Inner};
 
-/// How often a call that failed is tried again before the session is closed:
-/// some seconds in all, which a store that restarts may need.
-const TRIES_MAX: u32 = 8;
+/// Mailboxes that are read at once for one session.
+const JOINS_AT_ONCE: usize = 8;
 
 /// A session about to be attached.
 #[derive(Debug, Clone)]
 pub struct Opening {
     /// The session; it has been identified.
     pub session: Arc<Session>,
-    /// Its channels, and where each begins.
+    /// Its channels, topics apart, and where each begins.
     pub subscriptions: Vec<(Channel, Start)>,
+    /// The topics that it asks for.
+    pub asked: Asked,
     /// When what let it in was issued, in milliseconds since 1970; none where
     /// nobody is asked who they are.
     pub issued_at_ms: Option<u64>,
@@ -59,78 +67,133 @@ pub enum OpenError {
     Closed,
 }
 
+/// A subscription whose mailbox has not been read yet.
+pub(super) struct Joining {
+    pub(super) held: Arc<Held>,
+    /// Which of the session's this is.
+    pub(super) ticket: u64,
+    /// The store's time when it began.
+    since_us: u64,
+    join: Join,
+}
+
+/// A subscription, and the first it reads.
+pub(super) type Joined = (Joining, Page);
+
 impl Delivery {
-    /// Attaches a session: directory, `hello`, replay, then live delivery.
+    /// Attaches a session: directory, `hello`, replay, then live delivery. It is
+    /// attached when this returns; the rest is the future's.
     ///
     /// # Errors
     /// When the store is away or the session closes first; the session is
     /// detached when it closes, whatever this returns.
-    pub async fn open(&self, opening: Opening) -> Result<(), OpenError> {
-        let Opening { session, subscriptions, issued_at_ms, heartbeat, limits } = opening;
-        let registry = &self.inner.registry;
-        let (since, since_us) = (Instant::now(), self.inner.clock.now_us());
-        let mut joins = Vec::with_capacity(subscriptions.len());
-        let mut channels = Vec::with_capacity(subscriptions.len());
-        for (channel, start) in subscriptions {
-            let (held, (sessions, generation)) = registry.hold(&channel, |held| {
-                held.add(&session, since_us, |sessions| (sessions, registry.next_generation()))
-            });
-            if session.identity().is_some_and(|identity| identity.device.is_some()) {
-                held.remember_accepted();
+    pub fn open(&self, opening: Opening) -> impl Future<Output = Result<(), OpenError>> + Send + use<> {
+        let Opening { session, mut subscriptions, asked, issued_at_ms, heartbeat, limits } = opening;
+        let since = Instant::now();
+        let mut refused = Refused::default();
+        if let Some(identity) = session.identity() {
+            for channel in self.allowed(identity, &asked.topics, &mut refused) {
+                let start = asked.start(identity, &channel);
+                subscriptions.push((channel, start));
             }
-            channels.push(held.clone());
-            let limit = self.inner.options.page_messages_max;
-            joins.push((held, Join { node: self.node(), channel, generation, sessions, start, limit }));
         }
-        registry.attach(&session, channels);
+        let begin = |(channel, start)| self.begin(&session, channel, start);
+        let joining: Vec<_> = subscriptions.into_iter().map(begin).collect();
+        self.inner.registry.attach(&session, joining.iter().map(|joining| joining.held.clone()).collect());
         self.gauge_held();
-        if session.is_closing() {
-            self.detach(&session);
-            return Err(OpenError::Closed);
-        }
-        let mut pages = Vec::with_capacity(joins.len());
-        for (held, mut join) in joins {
-            let page = self.join_patiently(&session, &mut join).await;
-            if !registry.is_attached(session.id()) {
-                // It left while the entry was being written, which must not
-                // outlive what was done about that.
-                self.inner.directory.changed(&join.channel, self.inner.options.linger);
+        let delivery = self.clone();
+        async move {
+            if session.dialect() == Dialect::Plain && !refused.is_empty() {
+                delivery.tell_refused(&session, &refused, true);
             }
-            let page = page?;
-            if join.sessions == 1 {
-                self.may_have_turned(&join.channel, true);
+            if session.is_closing() {
+                delivery.detach(&session);
+                return Err(OpenError::Closed);
             }
-            pages.push((held, join.start, page));
+            let mut pages = Vec::with_capacity(joining.len());
+            for (joining, page) in delivery.join_all(&session, joining).await {
+                pages.push((joining, page?));
+            }
+            delivery.may_stay(&session, issued_at_ms).await?;
+            delivery.inner.metrics.open_seconds.record(since.elapsed());
+            delivery.greet(&session, &pages, heartbeat, limits);
+            delivery.tell_refused(&session, &refused, false);
+            while let Some(early) = delivery.inner.registry.greeted(session.id()) {
+                early.into_iter().for_each(|frame| delivery.fulfil(&session, frame));
+            }
+            delivery.replay_all(&session, pages).await
         }
-        self.may_stay(&session, issued_at_ms).await?;
-        self.inner.metrics.open_seconds.record(since.elapsed());
-        self.greet(&session, &pages, heartbeat, limits);
-        for (held, _, page) in pages {
-            self.replay(&session, &held, page, since_us).await?;
+    }
+
+    /// Adds a session to a held channel, where it is passed over until it goes
+    /// live.
+    pub(super) fn begin(&self, session: &Arc<Session>, channel: Channel, start: Start) -> Joining {
+        let registry = &self.inner.registry;
+        let since_us = self.inner.clock.now_us();
+        let (held, (sessions, generation)) =
+            registry.hold(&channel, |held| held.add(session, since_us, || registry.next_generation()));
+        if session.identity().is_some_and(|identity| identity.device.is_some()) {
+            held.remember_accepted();
+        }
+        let limit = self.inner.options.page_messages_max;
+        let join = Join { node: self.node(), channel, generation, sessions, start, limit };
+        Joining { held, ticket: generation, since_us, join }
+    }
+
+    /// Enters the directory and reads the first pages, in the order given.
+    pub(super) async fn join_all(
+        &self,
+        session: &Arc<Session>,
+        joining: Vec<Joining>,
+    ) -> Vec<(Joining, Result<Page, store::Error>)> {
+        let joined = futures_util::stream::iter(joining).map(async |mut joining| {
+            let page = self.join_one(session, &mut joining).await;
+            (joining, page)
+        });
+        joined.buffered(JOINS_AT_ONCE).collect().await
+    }
+
+    async fn join_one(&self, session: &Session, joining: &mut Joining) -> Result<Page, store::Error> {
+        let Joining { held, ticket, join, .. } = joining;
+        let shared = join.channel.user_name().is_none();
+        if shared
+            && join.start == Start::Now
+            && let Some(page) = held.page_of_now()
+        {
+            self.inner.directory.changed(&join.channel, self.inner.options.linger);
+            return Ok(page);
+        }
+        let page = self.join_patiently(session, join).await;
+        if !held.has(session.id(), *ticket) {
+            // It left while the entry was being written, which must not
+            // outlive what was done about that.
+            self.inner.directory.changed(&join.channel, self.inner.options.linger);
+        }
+        let page = page?;
+        if join.sessions == 1 {
+            self.may_have_turned(&join.channel, true);
+        }
+        Ok(page)
+    }
+
+    /// Gives a session what it missed, one channel after the other.
+    pub(super) async fn replay_all(
+        &self,
+        session: &Arc<Session>,
+        pages: Vec<Joined>,
+    ) -> Result<(), OpenError> {
+        for (Joining { held, ticket, since_us, .. }, page) in pages {
+            self.replay(session, &held, ticket, page, since_us).await?;
         }
         Ok(())
     }
 
-    fn greet(
-        &self,
-        session: &Arc<Session>,
-        pages: &[(Arc<Held>, Start, Page)],
-        heartbeat: Duration,
-        limits: HelloLimits,
-    ) {
-        let asked = pages.iter().any(|(_, start, _)| matches!(start, Start::After(_)));
-        let gap = pages.iter().any(|(_, _, page)| page.gap.is_some());
-        let outcome = match (asked, gap) {
-            (_, true) => "gap",
-            (true, false) => "resumed",
-            (false, false) => "fresh",
-        };
-        self.inner.metrics.resumes.with(outcome).increment(1);
+    fn greet(&self, session: &Arc<Session>, pages: &[Joined], heartbeat: Duration, limits: HelloLimits) {
+        let begun = Begun::of(pages);
+        self.inner.metrics.resumes.with(begun.outcome()).increment(1);
         if session.dialect() == Dialect::Plain {
             return;
         }
-        let positions: BTreeMap<&str, Position> =
-            pages.iter().map(|(held, _, page)| (held.channel.as_str(), safe_begin(page))).collect();
         let identity = session.identity();
         let user =
             identity.map_or("", |identity| identity.user.user_name().unwrap_or(identity.user.as_str()));
@@ -139,123 +202,12 @@ impl Delivery {
             node: self.node(),
             user,
             device: identity.and_then(|identity| identity.device.as_ref()).map(|device| device.as_str()),
-            resumed: asked && !gap,
-            positions,
+            resumed: begun.resumed(),
+            positions: begun.positions,
             heartbeat_ms: u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX),
             limits,
         };
         session.send(hello.encode());
-    }
-
-    /// `since_us` is the store's time when the session came.
-    async fn replay(
-        &self,
-        session: &Arc<Session>,
-        held: &Arc<Held>,
-        mut page: Page,
-        since_us: u64,
-    ) -> Result<(), OpenError> {
-        loop {
-            self.settled(page.settled);
-            if let Some(gap) = &page.gap {
-                self.told_gap(gap.reason, 1);
-                tell_gap(session, &held.channel, gap);
-            }
-            let mut sent = begin(&page);
-            for message in page.messages {
-                sent = message.position.or(sent);
-                let waited = message.accepted_at_us < since_us;
-                let outgoing =
-                    Arc::new(if waited { Outgoing::kept(message) } else { Outgoing::new(message) });
-                session.room_for(&outgoing).await;
-                let _ = session.queue(&outgoing, None);
-            }
-            session.flush();
-            session.room().await;
-            if session.is_closing() {
-                return Err(OpenError::Closed);
-            }
-            if page.complete {
-                sent = page.head;
-                match held.go_live(session.id(), page.head) {
-                    Live::Yes => return Ok(()),
-                    Live::Gone => return Err(OpenError::Closed),
-                    Live::ReadOn => {}
-                    Live::Apart => {
-                        self.fill(held, true);
-                        tokio::time::sleep(backoff(1)).await;
-                    }
-                }
-            }
-            let start = Start::After(sent.unwrap_or(Position::BEGINNING));
-            page = self.read_patiently(session, held, &start).await?;
-        }
-    }
-
-    /// Lets sessions that could not take what a fill brought read the mailbox by
-    /// themselves, at the pace of their sockets.
-    pub(super) fn catch_up(&self, held: &Arc<Held>, behind: Vec<(Arc<Session>, Option<Position>)>) {
-        for (session, sent) in behind {
-            let (delivery, held) = (self.clone(), held.clone());
-            self.inner.tasks.spawn(async move {
-                let start = Start::After(sent.unwrap_or(Position::BEGINNING));
-                let caught_up = async {
-                    let page = delivery.read_patiently(&session, &held, &start).await?;
-                    // It was there when these were accepted.
-                    delivery.replay(&session, &held, page, 0).await
-                };
-                if let Err(OpenError::Store(error)) = caught_up.await {
-                    tracing::warn!(%error, "a session that was behind could not read its mailbox");
-                    session.close(CloseCode::STORE_AWAY, "what you missed cannot be read now");
-                }
-            });
-        }
-    }
-
-    /// Reads a page, again while the store is away for a moment.
-    async fn read_patiently(
-        &self,
-        session: &Session,
-        held: &Held,
-        start: &Start,
-    ) -> Result<Page, store::Error> {
-        let mut tries = 0;
-        loop {
-            let read = self.inner.store.read(&held.channel, start, self.inner.options.page_messages_max);
-            match self.timed("read", read).await {
-                Ok(page) => return Ok(page),
-                Err(error) => self.wait_out(self.noted(error), session, &mut tries).await?,
-            }
-        }
-    }
-
-    /// Joins, again while the store is away for a moment.
-    async fn join_patiently(&self, session: &Session, join: &mut Join) -> Result<Page, store::Error> {
-        let mut tries = 0;
-        loop {
-            // It may have been declared dead while it waited.
-            join.node = self.node();
-            match self.join(join).await {
-                Ok(page) => return Ok(page),
-                Err(error) => self.wait_out(error, session, &mut tries).await?,
-            }
-        }
-    }
-
-    /// Waits before a call is tried again, if the store is away for a moment and
-    /// the session is there to wait for it; else hands the error back.
-    async fn wait_out(
-        &self,
-        error: store::Error,
-        session: &Session,
-        tries: &mut u32,
-    ) -> Result<(), store::Error> {
-        if !error.is_transient() || *tries == TRIES_MAX || session.is_closing() {
-            return Err(error);
-        }
-        *tries += 1;
-        tokio::time::sleep(backoff(*tries)).await;
-        Ok(())
     }
 
     /// Whether a session is attached, or about to be.
@@ -274,7 +226,7 @@ impl Delivery {
         self.gauge_held();
     }
 
-    fn gauge_held(&self) {
+    pub(super) fn gauge_held(&self) {
         let Inner { metrics, registry, .. } = &*self.inner;
         metrics.sessions.set(registry.sessions_len() as f64);
         metrics.channels_held.set(registry.channels_len() as f64);
@@ -289,21 +241,42 @@ impl Delivery {
     }
 }
 
+/// Where several subscriptions begin.
+pub(super) struct Begun<'a> {
+    asked: bool,
+    gap: bool,
+    /// By channel.
+    pub(super) positions: BTreeMap<&'a str, Position>,
+}
+
+impl<'a> Begun<'a> {
+    pub(super) fn of(pages: &'a [Joined]) -> Self {
+        let position = |(joining, page): &'a Joined| (joining.held.channel.as_str(), safe_begin(page));
+        Self {
+            asked: pages.iter().any(|(joining, _)| matches!(joining.join.start, Start::After(_))),
+            gap: pages.iter().any(|(_, page)| page.gap.is_some()),
+            positions: pages.iter().map(position).collect(),
+        }
+    }
+
+    /// Whether positions were given, all understood, and nothing lost.
+    pub(super) fn resumed(&self) -> bool {
+        self.asked && !self.gap
+    }
+
+    fn outcome(&self) -> &'static str {
+        match (self.asked, self.gap) {
+            (_, true) => "gap",
+            (true, false) => "resumed",
+            (false, false) => "fresh",
+        }
+    }
+}
+
 /// Where a client may resume that has seen `hello` and nothing else: before what
 /// is lost, so that it is told of the `gap` again if its connection dies between
 /// the two. Who was there before anything was pushed has a place as well, or it
 /// would be told nothing of what others received and the mailbox lost meanwhile.
 fn safe_begin(page: &Page) -> Position {
     page.gap.as_ref().and_then(|gap| gap.from).or_else(|| begin(page)).unwrap_or(Position::BEGINNING)
-}
-
-/// The position a page begins behind, in the channel's present epoch.
-fn begin(page: &Page) -> Option<Position> {
-    page.head.map(|head| Position::new(head.epoch, page.after))
-}
-
-/// Full jitter: anything up to 50 ms, doubled at each try, 2 s at most.
-pub(super) fn backoff(tries: u32) -> Duration {
-    let cap = Duration::from_millis(50 << tries.min(6)).min(Duration::from_secs(2));
-    cap.mul_f64(rand::random::<f64>().max(0.1))
 }

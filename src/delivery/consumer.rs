@@ -10,9 +10,9 @@ use crate::session::Token;
 use crate::store::{self, Consumer, EntryId, StreamEntry};
 
 use super::Delivery;
-use super::attach::backoff;
 use super::held::{Accepted, Held};
 use super::order::Touched;
+use super::replay::backoff;
 
 /// How long finished entries gather while the reader waits for new ones.
 const ACK_GATHER: Duration = Duration::from_millis(20);

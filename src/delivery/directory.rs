@@ -52,7 +52,7 @@ impl Changes {
     }
 
     /// A write under this id was given up, and may happen yet.
-    fn in_doubt(&self, channel: &Channel, node: NodeId) {
+    pub(super) fn in_doubt(&self, channel: &Channel, node: NodeId) {
         let again_at = Instant::now() + LATE_MAX;
         self.change(channel, again_at, |change| {
             change.again_at = change.again_at.max(Some(again_at));

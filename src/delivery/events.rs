@@ -56,7 +56,7 @@ impl Events for SessionEvents {
     }
 
     fn frame(&self, session: &Arc<Session>, frame: ClientFrame) {
-        let refuse = |code, message| session.send(ServerFrame::Error { code, message }.encode());
+        let refuse = |code, message| session.send(ServerFrame::Error { code, message, topics: &[] }.encode());
         match frame {
             ClientFrame::Ack { positions } => {
                 for (channel, position) in positions {
@@ -69,8 +69,8 @@ impl Events for SessionEvents {
                     }
                 }
             }
-            ClientFrame::Subscribe { .. } | ClientFrame::Unsubscribe { .. } => {
-                refuse("topics_not_allowed", "this token allows no topics");
+            frame @ (ClientFrame::Subscribe { .. } | ClientFrame::Unsubscribe { .. }) => {
+                self.delivery.take_wish(session, frame);
             }
             ClientFrame::Auth { .. } => refuse("already_authenticated", "the session has a user already"),
             ClientFrame::Resume { .. } => {
@@ -97,9 +97,10 @@ impl Delivery {
         let Some(held) = inner.registry.channel_of(session.id(), channel) else { return };
         // The implicit device's messages count as received once written.
         let Some(device) = &identity.device else { return };
+        let device = device.within(channel, &identity.user);
         if let Some(accepted_us) = held.accepted_at_us(position.seq) {
             Metrics::record_since(&inner.metrics.accept_to_ack_seconds, accepted_us, inner.clock.now_us());
         }
-        inner.cursors.received(channel, Some(device), position);
+        inner.cursors.received(channel, Some(&device), position);
     }
 }

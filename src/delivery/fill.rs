@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::store::Start;
 
 use super::Delivery;
-use super::attach::backoff;
 use super::held::Held;
 use super::order::Touched;
+use super::replay::backoff;
 
 /// Reads without progress before what waits ahead is given up: a store that
 /// came back older may never have what is missing.

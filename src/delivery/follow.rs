@@ -25,7 +25,7 @@ use crate::protocol::{Channel, Device, MessageId, NodeId, Position};
 use crate::store::{Ack, Traced};
 
 use super::Delivery;
-use super::attach::backoff;
+use super::replay::backoff;
 
 /// Turns of presence that wait to be noted.
 const TURNS_MAX: usize = 10_000;

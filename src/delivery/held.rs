@@ -9,7 +9,7 @@ use crate::protocol::frame::Outgoing;
 use crate::protocol::status::SessionAnswer;
 use crate::protocol::{Channel, Epoch, NodeId, Position, SessionId};
 use crate::session::{Session, Token};
-use crate::store::{Page, Start};
+use crate::store::{Page, Settled, Start};
 
 use super::order::{ACCEPTED_MAX, State, Subscriber, Touched};
 
@@ -56,21 +56,54 @@ impl Held {
     }
 
     /// Adds a session that reads the mailbox by itself until it [goes
-    /// live](Self::go_live). `register` is told how many there are now, under
-    /// the lock, so that the count it registers and its order agree. `since_us` is
-    /// the store's time now.
-    pub(super) fn add<T>(&self, session: &Arc<Session>, since_us: u64, register: impl FnOnce(u32) -> T) -> T {
+    /// live](Self::go_live). Returns how many there are now, and the generation
+    /// to register that under, taken under the lock so that both agree; it is
+    /// the subscription's ticket, too. `since_us` is the store's time now.
+    pub(super) fn add(
+        &self,
+        session: &Arc<Session>,
+        since_us: u64,
+        next_generation: impl FnOnce() -> u64,
+    ) -> (u32, u64) {
         let mut state = self.state();
-        state.subscribers.push(Subscriber { session: session.clone(), sent: None, live: false, since_us });
-        register(state.sessions())
+        let (session, ticket) = (session.clone(), next_generation());
+        state.subscribers.push(Subscriber { session, ticket, sent: None, live: false, since_us });
+        (state.sessions(), ticket)
     }
 
     /// Removes a session; says whether it was there.
     pub(super) fn remove(&self, session: SessionId) -> bool {
-        let mut state = self.state();
-        let before = state.subscribers.len();
-        state.subscribers.retain(|subscriber| subscriber.session.id() != session);
-        before != state.subscribers.len()
+        self.state().subscribers.remove(session)
+    }
+
+    /// Queues a message that a session read by itself; `false` when that
+    /// subscription is over, behind which nothing may come.
+    pub(super) fn queue(&self, session: &Arc<Session>, ticket: u64, message: &Arc<Outgoing>) -> bool {
+        let state = self.state();
+        let there = state.has(session.id(), ticket);
+        if there {
+            let _ = session.queue(message, None);
+        }
+        there
+    }
+
+    /// Whether that subscription is not over.
+    pub(super) fn has(&self, session: SessionId, ticket: u64) -> bool {
+        self.state().has(session, ticket)
+    }
+
+    /// What a session that begins now would read of the mailbox, if this node
+    /// follows the channel already and need not ask.
+    pub(super) fn page_of_now(&self) -> Option<Page> {
+        let state = self.state();
+        state.known.then(|| Page {
+            head: state.last,
+            after: state.last.map_or(0, |last| last.seq),
+            gap: None,
+            messages: Vec::new(),
+            complete: true,
+            settled: Settled::default(),
+        })
     }
 
     /// Runs `f` with the number of sessions, under the lock.
@@ -189,7 +222,7 @@ impl Held {
     /// Lets a session that has read everything up to `sent` (of a mailbox whose
     /// head was that) follow the channel live, if the channel shows nothing
     /// else than what comes behind that.
-    pub(super) fn go_live(&self, session: SessionId, sent: Option<Position>) -> Live {
+    pub(super) fn go_live(&self, session: SessionId, ticket: u64, sent: Option<Position>) -> Live {
         let mut state = self.state();
         if !state.known {
             let seen =
@@ -201,7 +234,7 @@ impl Held {
             state.last = sent;
         }
         let last = state.last;
-        let subscriber = state.subscribers.iter_mut().find(|subscriber| subscriber.session.id() == session);
+        let subscriber = state.subscribers.get_mut(session).filter(|subscriber| subscriber.ticket == ticket);
         let Some(subscriber) = subscriber else { return Live::Gone };
         match (last, sent) {
             (Some(last), Some(sent)) if last.epoch == sent.epoch && sent.seq < last.seq => Live::ReadOn,
@@ -240,7 +273,7 @@ impl Held {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -261,11 +294,37 @@ mod tests {
 
     impl Hold for Nobody {}
 
-    fn session() -> Arc<Session> {
+    pub(in crate::delivery) fn session() -> Arc<Session> {
         let options = Arc::new(Options { heartbeat_interval: Duration::from_secs(60), ..Options::default() });
         let wire = Box::new(pipe(1 << 16).0);
         let metrics = Metrics::new("test", "memory");
         Session::new(SessionId::generate(), Dialect::Plain, wire, options, Arc::new(Nobody), &metrics)
+    }
+
+    #[tokio::test]
+    async fn a_subscription_that_was_given_up_shows_nothing_whatever_was_asked_for_since() {
+        let held = Held::new(Channel::topic("news").expect("valid"));
+        let (session, message) = (session(), ephemeral(&held.channel, 20));
+        held.add(&session, 0, || 1);
+        held.remove(session.id());
+        held.add(&session, 0, || 2);
+        assert!(!held.queue(&session, 1, &message) && session.outbox_bytes() == 0);
+        assert_eq!(held.go_live(session.id(), 1, None), Live::Gone);
+        assert!(held.queue(&session, 2, &message) && session.outbox_bytes() > 0);
+        assert_eq!(held.go_live(session.id(), 2, None), Live::Yes);
+    }
+
+    fn ephemeral(channel: &Channel, accepted_at_us: u64) -> Arc<Outgoing> {
+        Arc::new(Outgoing::new(Message {
+            id: MessageId::from_bits(1),
+            channel: channel.clone(),
+            position: None,
+            accepted_at_us,
+            expires_at_ms: 0,
+            data: bytes::Bytes::from_static(b"1"),
+            trace: None,
+            accountable: true,
+        }))
     }
 
     /// Found by the storms: a user's phone had it from one node, moved, and had
@@ -276,19 +335,10 @@ mod tests {
         let held = Held::new(channel.clone());
         let (before, after) = (session(), session());
         for (session, since_us) in [(&before, 10), (&after, 30)] {
-            held.add(session, since_us, |_| ());
-            assert_eq!(held.go_live(session.id(), None), Live::Yes);
+            held.add(session, since_us, || since_us);
+            assert_eq!(held.go_live(session.id(), since_us, None), Live::Yes);
         }
-        let message = Arc::new(Outgoing::new(Message {
-            id: MessageId::from_bits(1),
-            channel,
-            position: None,
-            accepted_at_us: 20,
-            expires_at_ms: 0,
-            data: bytes::Bytes::from_static(b"1"),
-            trace: None,
-            accountable: true,
-        }));
+        let message = ephemeral(&channel, 20);
         let token: Token = Arc::new(Nobody);
         let mut touched = Touched::default();
         assert_eq!(held.accept(&message, &token, &mut touched, 1), Accepted::Shown(1));

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use crate::protocol::NodeId;
 use crate::store::{self, Beat, Join, NodeInfo};
 
-use super::attach::backoff;
 use super::held::Held;
+use super::replay::backoff;
 use super::{Delivery, Inner};
 
 /// Channels registered at once when a node rejoins.
@@ -220,17 +220,25 @@ impl Delivery {
         let _ = self.beat().await;
         // In a task of its own: with many channels, or a store that fails now
         // and then, this takes longer than a heartbeat lives.
-        self.inner.tasks.spawn(self.clone().register_all(node));
+        self.inner.tasks.spawn(self.clone().register_all(old, node));
     }
 
-    /// Registers every held channel under `node`, for as long as that is its id.
-    async fn register_all(self, node: NodeId) {
+    /// Registers every held channel under `node`, for as long as that is its id,
+    /// and takes back what was written under the old one since it was buried:
+    /// the next push would find that out, but who knows when there is one.
+    async fn register_all(self, old: NodeId, node: NodeId) {
         use futures_util::StreamExt as _;
-        let held = futures_util::stream::iter(self.inner.registry.channels().collect::<Vec<_>>());
+        let all: Vec<_> = self.inner.registry.channels().collect();
+        let channels: Vec<_> = all.iter().map(|held| held.channel.clone()).collect();
+        let held = futures_util::stream::iter(all);
         let registered = held.for_each_concurrent(REJOIN_CONCURRENCY, |held| self.register(node, held));
         tokio::select! {
-            () = self.inner.stop.cancelled() => {}
+            () = self.inner.stop.cancelled() => return,
             () = registered => {}
+        }
+        if let Err(error) = self.inner.store.drop_routes(old, &channels).await {
+            self.noted(error);
+            channels.iter().for_each(|channel| self.inner.directory.in_doubt(channel, old));
         }
     }
 

@@ -4,11 +4,11 @@
 //! handed to one writer per node that holds the channel (`router`). The node
 //! that reads the entry (`consumer`) shows each message to the channel's
 //! sessions in order (`held`), filling holes from the mailbox (`fill`).
-//! Sessions are attached (`attach`) and their acknowledgements kept
-//! (`cursors`). `membership` keeps the node enrolled, `reclaim` inherits dead
-//! nodes' streams, `heal` compares quiet channels with their mailboxes, `audit`
-//! looks at ledgers, `ask` asks other nodes about their sessions, `follow` tells
-//! the news.
+//! Sessions are attached (`attach`), read what they missed (`replay`), listen
+//! to topics (`subscribe`), and have their acknowledgements kept (`cursors`).
+//! `membership` keeps the node enrolled, `reclaim` inherits dead nodes' streams,
+//! `heal` compares quiet channels with their mailboxes, `audit` looks at ledgers,
+//! `ask` asks other nodes about their sessions, `follow` tells the news.
 //!
 //! # When an entry may be acknowledged
 //!
@@ -53,10 +53,15 @@ mod order;
 mod push;
 mod reclaim;
 mod registry;
+mod replay;
 mod router;
 mod standing;
+mod subscribe;
+mod subscribers;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod topic_tests;
 mod trail;
 
 use std::sync::Arc;
@@ -70,6 +75,7 @@ pub use ask::{Closing, Sessions};
 pub use attach::{OpenError, Opening};
 pub use follow::{Event, Follower, Kind, News};
 pub use push::Pushed;
+pub use subscribe::Asked;
 
 use crate::metrics::Metrics;
 use crate::protocol::NodeId;
@@ -103,6 +109,9 @@ pub struct Options {
     pub ledger_audit_interval: Duration,
     /// How long acknowledgements gather before they are written.
     pub cursor_flush: Duration,
+    /// Topics that one session may listen to. A page shows some dozens of things;
+    /// who follows more wants a topic that holds them all.
+    pub topics_max: usize,
     /// How long a channel whose last session left stays held.
     pub linger: Duration,
     /// How often the node beats: a third of the heartbeat's life or less.
@@ -133,6 +142,7 @@ impl Default for Options {
             heal_rate_max: 5_000,
             ledger_audit_interval: Duration::from_secs(10),
             cursor_flush: Duration::from_millis(500),
+            topics_max: 100,
             linger: Duration::from_secs(1),
             heartbeat_interval: Duration::from_secs(1),
             reclaim_after: Duration::from_secs(5),

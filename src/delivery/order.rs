@@ -8,11 +8,12 @@ use std::sync::Arc;
 use crate::protocol::frame::{Dialect, Outgoing, ServerFrame};
 use crate::protocol::rest::rfc3339;
 use crate::protocol::status::SessionAnswer;
-use crate::protocol::{Channel, NodeId, Position};
+use crate::protocol::{Channel, NodeId, Position, SessionId};
 use crate::session::{Queued, Session, Token};
 use crate::store::{Gap, GapReason, Start};
 
 use super::held::Accepted;
+use super::subscribers::Subscribers;
 
 /// Acceptance times remembered for acknowledgement latency.
 pub(super) const ACCEPTED_MAX: usize = 64;
@@ -23,7 +24,7 @@ pub(super) struct State {
     pub(super) last: Option<Position>,
     /// Whether `last` means anything: a page was read.
     pub(super) known: bool,
-    pub(super) subscribers: Vec<Subscriber>,
+    pub(super) subscribers: Subscribers,
     /// Messages of `last`'s epoch that came before an earlier one.
     pub(super) ahead: BTreeMap<u64, Arc<Outgoing>>,
     pub(super) filling: bool,
@@ -45,6 +46,9 @@ pub(super) struct Compared {
 
 pub(super) struct Subscriber {
     pub(super) session: Arc<Session>,
+    /// Which of the session's subscriptions this is: one that it gave up may
+    /// still be reading the mailbox.
+    pub(super) ticket: u64,
     /// The last position given to it: of `last`'s epoch while it is live.
     pub(super) sent: Option<Position>,
     /// False while it is still reading the mailbox by itself.
@@ -63,6 +67,7 @@ impl Subscriber {
             id: session.id(),
             node,
             device: device.map(ToString::to_string),
+            user: session.identity().map(|identity| identity.user.to_string()),
             dialect: session.dialect().label().to_owned(),
             connected_at: rfc3339(self.since_us / 1_000),
             live: self.live,
@@ -72,11 +77,19 @@ impl Subscriber {
     }
 }
 
+/// A session that has to read the mailbox by itself.
+pub(super) struct Behind {
+    pub(super) session: Arc<Session>,
+    pub(super) ticket: u64,
+    /// The last position given to it.
+    pub(super) sent: Option<Position>,
+}
+
 /// Sessions that have something to do once the lock is released.
 #[derive(Default)]
 pub(super) struct Touched {
     to_flush: Vec<Arc<Session>>,
-    behind: Vec<(Arc<Session>, Option<Position>)>,
+    behind: Vec<Behind>,
 }
 
 impl Touched {
@@ -93,13 +106,17 @@ impl Touched {
         }
     }
 
-    /// Sessions that have to read the mailbox by themselves, and from where on.
-    pub(super) fn take_behind(&mut self) -> Vec<(Arc<Session>, Option<Position>)> {
+    /// Sessions that have to read the mailbox by themselves.
+    pub(super) fn take_behind(&mut self) -> Vec<Behind> {
         std::mem::take(&mut self.behind)
     }
 }
 
 impl State {
+    pub(super) fn has(&self, session: SessionId, ticket: u64) -> bool {
+        self.subscribers.get(session).is_some_and(|subscriber| subscriber.ticket == ticket)
+    }
+
     pub(super) fn sessions(&self) -> u32 {
         u32::try_from(self.subscribers.len()).unwrap_or(u32::MAX)
     }
@@ -169,7 +186,7 @@ impl State {
         touched: &mut Touched,
     ) -> usize {
         let mut shown = 0;
-        for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.live) {
+        for subscriber in self.subscribers.live_mut() {
             let seen =
                 subscriber.sent.is_some_and(|sent| sent.epoch == position.epoch && sent.seq >= position.seq);
             if !seen {
@@ -192,10 +209,11 @@ impl State {
     /// has no room for `message` stops following live and reads the mailbox at
     /// its own pace.
     pub(super) fn leave_behind(&mut self, message: &Outgoing, touched: &mut Touched) {
-        for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.live) {
-            if !subscriber.session.takes_at_once(message) {
+        for subscriber in self.subscribers.live_mut() {
+            let Subscriber { session, ticket, sent, .. } = &*subscriber;
+            if !session.takes_at_once(message) {
+                touched.behind.push(Behind { session: session.clone(), ticket: *ticket, sent: *sent });
                 subscriber.live = false;
-                touched.behind.push((subscriber.session.clone(), subscriber.sent));
             }
         }
     }
@@ -229,7 +247,7 @@ impl State {
     /// The numbering goes on under another epoch, nothing lost.
     pub(super) fn enter_epoch(&mut self, head: Position) {
         let Some(last) = self.last.filter(|last| last.epoch != head.epoch) else { return };
-        for subscriber in &mut self.subscribers {
+        for subscriber in self.subscribers.iter_mut() {
             if let Some(sent) = subscriber.sent.as_mut().filter(|sent| sent.epoch == last.epoch) {
                 sent.epoch = head.epoch;
             }
@@ -256,9 +274,7 @@ impl State {
             GapReason::Reset => sent.map(|sent| sent.epoch) == last.map(|last| last.epoch),
             GapReason::Trimmed => sent.is_none_or(|sent| sent.seq < after),
         };
-        for subscriber in
-            self.subscribers.iter_mut().filter(|subscriber| subscriber.live && affected(subscriber.sent))
-        {
+        for subscriber in self.subscribers.live_mut().filter(|subscriber| affected(subscriber.sent)) {
             tell_gap(&subscriber.session, channel, &Gap { from: subscriber.sent.or(gap.from), ..gap });
             subscriber.sent = begin;
         }

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::protocol::frame::ClientFrame;
 use crate::protocol::{Channel, SessionId};
 use crate::session::Session;
 
@@ -24,10 +25,26 @@ pub(super) struct Registry {
 }
 
 /// A session and the channels it listens to.
-#[derive(Clone)]
 pub(super) struct Attached {
     pub(super) session: Arc<Session>,
     pub(super) channels: Vec<Arc<Held>>,
+    /// What it asked for before its `hello` was sent; none once it was.
+    early: Option<Vec<ClientFrame>>,
+    /// Topics whose mailboxes are being read for it, given up meanwhile or not.
+    reading: usize,
+}
+
+/// What became of a wish to listen to one more topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// There is a place for it.
+    Free,
+    /// It listens to it already.
+    Taken,
+    /// It listens to as many as it may.
+    Full,
+    /// It is not attached, or no longer.
+    Away,
 }
 
 impl Default for Registry {
@@ -99,9 +116,10 @@ impl Registry {
         (sessions, generation)
     }
 
-    /// Remembers which channels a session listens to.
+    /// Remembers which channels a session listens to. What it asks for waits
+    /// until it is [greeted](Self::greeted).
     pub(super) fn attach(&self, session: &Arc<Session>, channels: Vec<Arc<Held>>) {
-        let attached = Attached { session: session.clone(), channels };
+        let attached = Attached { session: session.clone(), channels, early: Some(Vec::new()), reading: 0 };
         if self.session_shard(session.id()).insert(session.id(), attached).is_none() {
             self.sessions_len.fetch_add(1, Ordering::Relaxed);
         }
@@ -120,6 +138,74 @@ impl Registry {
     pub(super) fn channel_of(&self, session: SessionId, channel: &Channel) -> Option<Arc<Held>> {
         let shard = self.session_shard(session);
         shard.get(&session)?.channels.iter().find(|held| held.channel == *channel).cloned()
+    }
+
+    /// Keeps a frame of a session that was not greeted yet, `frames_max` at most;
+    /// hands it back when it is its turn now.
+    pub(super) fn keep_early(
+        &self,
+        session: SessionId,
+        frame: ClientFrame,
+        frames_max: usize,
+    ) -> Option<ClientFrame> {
+        let mut shard = self.session_shard(session);
+        match shard.get_mut(&session).and_then(|attached| attached.early.as_mut()) {
+            Some(early) if early.len() < frames_max => {
+                early.push(frame);
+                None
+            }
+            _ => Some(frame),
+        }
+    }
+
+    /// What a session asked for meanwhile: none when nothing waits any more, and
+    /// from then on nothing will.
+    pub(super) fn greeted(&self, session: SessionId) -> Option<Vec<ClientFrame>> {
+        let mut shard = self.session_shard(session);
+        let attached = shard.get_mut(&session)?;
+        let early = attached.early.as_mut().map(std::mem::take);
+        early.filter(|early| !early.is_empty()).or_else(|| {
+            attached.early = None;
+            None
+        })
+    }
+
+    /// Whether a session may listen to one more topic.
+    pub(super) fn place(&self, session: SessionId, topic: &Channel, topics_max: usize) -> Place {
+        let shard = self.session_shard(session);
+        let Some(attached) = shard.get(&session) else { return Place::Away };
+        if attached.channels.iter().any(|held| held.channel == *topic) {
+            return Place::Taken;
+        }
+        let topics = attached.channels.iter().filter(|held| held.channel.topic_name().is_some()).count();
+        // Twice as many readings: so many may have been given up, and no more, or
+        // whoever comes and goes all the time would have the store do without end.
+        if topics < topics_max && attached.reading < topics_max * 2 { Place::Free } else { Place::Full }
+    }
+
+    /// A session listens to one more channel, whose mailbox is read for it until
+    /// [`read`](Self::read). `false`: it is not attached any more.
+    pub(super) fn listen(&self, session: SessionId, held: &Arc<Held>) -> bool {
+        let mut shard = self.session_shard(session);
+        let Some(attached) = shard.get_mut(&session) else { return false };
+        attached.channels.push(held.clone());
+        attached.reading += 1;
+        true
+    }
+
+    /// One of a session's mailboxes was read to its end, or given up.
+    pub(super) fn read(&self, session: SessionId) {
+        if let Some(attached) = self.session_shard(session).get_mut(&session) {
+            attached.reading = attached.reading.saturating_sub(1);
+        }
+    }
+
+    /// A session no longer listens to a channel; none if it did not.
+    pub(super) fn unlisten(&self, session: SessionId, channel: &Channel) -> Option<Arc<Held>> {
+        let mut shard = self.session_shard(session);
+        let channels = &mut shard.get_mut(&session)?.channels;
+        let at = channels.iter().position(|held| held.channel == *channel)?;
+        Some(channels.swap_remove(at))
     }
 
     pub(super) fn is_attached(&self, session: SessionId) -> bool {

@@ -14,7 +14,7 @@ use crate::protocol::{Message, NodeId, entry};
 use crate::store::Sent;
 
 use super::Delivery;
-use super::attach::backoff;
+use super::replay::backoff;
 
 /// A writer without work for that long ends.
 const IDLE_MAX: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::order::Touched;
 use super::*;
 use crate::protocol::frame::{Dialect, HelloLimits, Outgoing};
-use crate::protocol::{Channel, Epoch, Message, MessageId, Position, SessionId};
+use crate::protocol::{Channel, Epoch, Grant, Message, MessageId, Position, SessionId};
 use crate::session::pipe::{Client, Received, pipe};
 use crate::session::{self, Hold, Identity, Run, Session, Token};
 use crate::store::faulty::{self, Faults};
@@ -17,7 +17,7 @@ async fn start() -> Delivery {
     start_on(Arc::new(memory::Store::new(Limits::default()))).await
 }
 
-async fn start_on(store: Arc<dyn Store>) -> Delivery {
+pub(super) async fn start_on(store: Arc<dyn Store>) -> Delivery {
     let (metrics, tasks, stop) = (Metrics::new("0", "memory"), TaskTracker::new(), CancellationToken::new());
     Delivery::start(Options::default(), store, info(), metrics, tasks, stop).await.expect("starts")
 }
@@ -51,19 +51,28 @@ fn message(seq: u64) -> Arc<Outgoing> {
 
 /// A session of alice's that is attached, its run and its client.
 async fn attach(delivery: &Delivery, options: session::Options) -> (Arc<Session>, Run, Client) {
+    attach_to(delivery, Arc::new(options), alice()).await
+}
+
+/// A session of alice's on one channel.
+pub(super) async fn attach_to(
+    delivery: &Delivery,
+    options: Arc<session::Options>,
+    channel: Channel,
+) -> (Arc<Session>, Run, Client) {
     let (near, far) = pipe(1 << 16);
-    let (events, metrics) = (delivery.events(), Metrics::new("0", "memory"));
-    let options = Arc::new(options);
+    let (events, metrics) = (delivery.events(), &delivery.inner.metrics);
     let session =
-        Session::new(SessionId::generate(), Dialect::Plain, Box::new(near), options, events, &metrics);
+        Session::new(SessionId::generate(), Dialect::Plain, Box::new(near), options, events, metrics);
     let run = session.clone().run(Bytes::new());
-    session.identify(Identity { user: alice(), device: None });
+    session.identify(Identity { user: alice(), device: None, topics: Grant::default() });
     let opening = Opening {
         session: session.clone(),
-        subscriptions: vec![(alice(), Start::Now)],
+        subscriptions: vec![(channel, Start::Now)],
+        asked: Asked::default(),
         issued_at_ms: None,
         heartbeat: Duration::from_secs(25),
-        limits: HelloLimits { frame_bytes_max: 1, outbox_messages_max: 1, outbox_bytes_max: 1 },
+        limits: HelloLimits::default(),
     };
     delivery.open(opening).await.expect("opens");
     (session, run, Client::new(far))
@@ -99,7 +108,7 @@ async fn a_session_that_ends_while_its_channel_is_locked_waits_for_nobody() {
     assert!(held.sessions().is_empty());
 }
 
-fn kept(channel: &Channel, data: String) -> store::Append {
+pub(super) fn kept(channel: &Channel, data: String) -> store::Append {
     store::Append {
         id: MessageId::generate(),
         channel: channel.clone(),

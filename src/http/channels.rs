@@ -42,6 +42,7 @@ impl App {
             head: info.head,
             mailbox: info.mailbox_messages,
             cursors: cursors.collect(),
+            more_cursors: info.more_cursors,
             ledger: ledger(&info.ledger),
             channel,
         };

@@ -1,6 +1,7 @@
 //! The first frames of a session that is not attached yet: a token, and where to
 //! begin.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -10,7 +11,6 @@ use crate::protocol::close::CloseCode;
 use crate::protocol::frame::{ClientFrame, Outgoing, ServerFrame};
 use crate::protocol::{Channel, Position};
 use crate::session::{Ending, Events, Session};
-use crate::store::Start;
 
 use super::App;
 use super::auth::{self, AuthError};
@@ -37,6 +37,12 @@ enum State {
     Checking(Option<Box<Waiting>>, Vec<ClientFrame>),
     /// It is attached, or closed.
     Done,
+}
+
+/// What a frame says of where to begin.
+struct Places {
+    positions: BTreeMap<String, Position>,
+    topics: Vec<String>,
 }
 
 struct Waiting {
@@ -73,18 +79,13 @@ impl Entering {
 
     /// Checks the token of an `auth` frame: at once where that can be done, else
     /// in a task of its own.
-    fn authenticate(
-        &self,
-        session: &Arc<Session>,
-        token: String,
-        position: impl FnOnce(&Channel) -> Option<Position> + Send + 'static,
-    ) {
+    fn authenticate(&self, session: &Arc<Session>, token: String, places: Places) {
         let Some(waiting) = self.take() else { return };
         let app = self.0.app.clone();
         let hooked = waiting.wish.hooked.clone();
         let mut checked = Box::pin(async move { app.inner.gate.token(&token, hooked.as_ref()).await });
         if let Some(checked) = checked.as_mut().now_or_never() {
-            *self.state() = self.authenticated(session, waiting, checked, position);
+            *self.state() = self.authenticated(session, waiting, checked, places);
             return;
         }
         *self.state() = State::Checking(Some(waiting), Vec::new());
@@ -97,7 +98,7 @@ impl Entering {
             };
             let Some(waiting) = waiting else { return };
             // What comes meanwhile still waits.
-            let next = entering.authenticated(&session, waiting, checked, position);
+            let next = entering.authenticated(&session, waiting, checked, places);
             let State::Checking(_, frames) = std::mem::replace(&mut *entering.state(), next) else { return };
             frames.into_iter().for_each(|frame| entering.take_frame(&session, frame));
         });
@@ -106,18 +107,21 @@ impl Entering {
     fn authenticated(
         &self,
         session: &Arc<Session>,
-        waiting: Box<Waiting>,
+        mut waiting: Box<Waiting>,
         checked: Result<auth::Identity, AuthError>,
-        position: impl FnOnce(&Channel) -> Option<Position>,
+        places: Places,
     ) -> State {
         match checked.map_err(Refusal::from).and_then(|token| waiting.wish.admit(token)) {
             Ok(admitted) => {
-                let position = position(&admitted.identity.user);
-                if position.is_none() && waiting.wish.resume {
+                let begins = !waiting.wish.resume || !places.positions.is_empty();
+                waiting.wish.asked.positions = places.positions;
+                waiting.wish.asked.topics.extend(places.topics);
+                if !begins {
                     session.identify(admitted.identity.clone());
-                    return State::Waiting(Box::new(Waiting { ambient: Some(Ok(admitted)), ..*waiting }));
+                    waiting.ambient = Some(Ok(admitted));
+                    return State::Waiting(waiting);
                 }
-                self.0.app.open(session, admitted, position.map(Start::After).or(waiting.wish.start));
+                self.0.app.open(session, admitted, waiting.wish);
             }
             Err(refusal) => self.refuse(session, &refusal),
         }
@@ -130,13 +134,14 @@ impl Entering {
     }
 
     /// Goes on where a `resume` frame says, as whom the browser said if no frame did.
-    fn resume(&self, session: &Arc<Session>, position: impl FnOnce(&Channel) -> Option<Position>) {
+    fn resume(&self, session: &Arc<Session>, places: Places) {
         let Some(waiting) = self.take() else { return };
-        let Waiting { wish, ambient } = *waiting;
+        let Waiting { mut wish, ambient } = *waiting;
         match ambient {
             Some(Ok(admitted)) => {
-                let position = position(&admitted.identity.user);
-                self.0.app.open(session, admitted, position.map(Start::After).or(wish.start));
+                wish.asked.positions = places.positions;
+                wish.asked.topics.extend(places.topics);
+                self.0.app.open(session, admitted, wish);
             }
             Some(Err(refusal)) => self.refuse(session, &refusal),
             None => *self.state() = State::Waiting(Box::new(Waiting { wish, ambient })),
@@ -153,11 +158,11 @@ impl Entering {
             State::Done => (false, false),
         };
         match frame {
-            ClientFrame::Auth { token, positions } if waits && session.identity().is_none() => {
-                self.authenticate(session, token, move |user| positions.get(user.as_str()).copied());
+            ClientFrame::Auth { token, positions, topics } if waits && session.identity().is_none() => {
+                self.authenticate(session, token, Places { positions, topics });
             }
-            ClientFrame::Resume { positions } if waits && resumes => {
-                self.resume(session, |user| positions.get(user.as_str()).copied());
+            ClientFrame::Resume { positions, topics } if waits && resumes => {
+                self.resume(session, Places { positions, topics });
             }
             ClientFrame::Auth { token, .. } if !waits && session.identity().is_some() => {
                 self.0.app.renew(session, token);
@@ -224,7 +229,9 @@ impl App {
                 Err(error) => {
                     // The one that it has may last until a better one comes.
                     let code = if error.is_passing() { "auth_unavailable" } else { "token" };
-                    return session.send(ServerFrame::Error { code, message: &error.to_string() }.encode());
+                    return session.send(
+                        ServerFrame::Error { code, message: &error.to_string(), topics: &[] }.encode(),
+                    );
                 }
             };
             let same_device = fresh.device.is_none() || fresh.device == identity.device;
@@ -237,7 +244,10 @@ impl App {
                 Ok(false) => app.inner.expiries.set(&session, fresh.expires_at),
                 Err(_) => {
                     let message = AuthError::StoreAway.to_string();
-                    session.send(ServerFrame::Error { code: "auth_unavailable", message: &message }.encode());
+                    session.send(
+                        ServerFrame::Error { code: "auth_unavailable", message: &message, topics: &[] }
+                            .encode(),
+                    );
                 }
             }
         });

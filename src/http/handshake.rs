@@ -3,11 +3,11 @@
 use warp::http::header::{HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use warp::http::{HeaderMap, HeaderValue, Uri};
 
+use crate::delivery::Asked;
 use crate::protocol::close::CloseCode;
-use crate::protocol::frame::{Dialect, SUBPROTOCOL};
+use crate::protocol::frame::{Dialect, From, SUBPROTOCOL};
 use crate::protocol::{Device, Position};
 use crate::session::Identity;
-use crate::store::Start;
 
 use super::auth::{self, AuthError};
 use super::credentials::{Presented, presented};
@@ -20,8 +20,10 @@ pub(super) struct Wish {
     /// What to answer of the subprotocols offered.
     pub(super) subprotocol: Option<HeaderValue>,
     pub(super) device: Option<Device>,
-    /// Where to begin, if the query says so.
-    pub(super) start: Option<Start>,
+    /// Topics, and where to begin, as far as the query says so.
+    pub(super) asked: Asked,
+    /// Where to begin in the user's own channel, if the query says so.
+    pub(super) position: Option<Position>,
     /// Whether a `resume` frame will say where to begin.
     pub(super) resume: bool,
     /// What a hook may be told of the handshake, should a frame hold a token.
@@ -76,7 +78,7 @@ impl Refusal {
     }
 }
 
-impl From<AuthError> for Refusal {
+impl std::convert::From<AuthError> for Refusal {
     fn from(error: AuthError) -> Self {
         Self::new(error.close_code(), error.to_string())
     }
@@ -91,7 +93,8 @@ impl Wish {
             dialect,
             subprotocol,
             device: None,
-            start: None,
+            asked: Asked::default(),
+            position: None,
             resume: false,
             hooked: None,
             presented: presented(headers, Some(query)),
@@ -110,14 +113,15 @@ impl Wish {
                 Err(_) => self.fault = Some("?device= is 1 to 64 of A-Z a-z 0-9 . _ -, like 'phone'"),
             },
             "from" => match value {
-                "now" => self.start = Some(Start::Now),
-                "oldest" => self.start = Some(Start::Oldest),
+                "now" => self.asked.from = Some(From::Now),
+                "oldest" => self.asked.from = Some(From::Oldest),
                 _ => self.fault = Some("?from= is 'now' or 'oldest'"),
             },
             "pos" => match value.parse::<Position>() {
-                Ok(position) => self.start = Some(Start::After(position)),
+                Ok(position) => self.position = Some(position),
                 Err(_) => self.fault = Some("?pos= must be the \"pos\" of a message, unchanged"),
             },
+            "topic" => self.asked.topics.push(value.to_owned()),
             "resume" if value == "1" => {
                 self.resume = self.dialect == Dialect::Envelope;
                 if !self.resume {
@@ -155,7 +159,7 @@ impl Wish {
             (Some(of_token), Some(named)) if of_token != *named => return Err(AuthError::OtherDevice.into()),
             (of_token, named) => of_token.or_else(|| named.clone()),
         };
-        let identity = Identity { user: token.user, device };
+        let identity = Identity { user: token.user, device, topics: token.topics };
         Ok(Admitted { identity, expires_at: token.expires_at, issued_at_ms: token.issued_at_ms })
     }
 }

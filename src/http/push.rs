@@ -212,9 +212,6 @@ fn told(result: Result<Response, Problem>, allowance: Option<Allowance>) -> Resu
 fn recipient(to: &str, sender: &Sender) -> Result<Channel, Problem> {
     let channel: Channel = to.parse()?;
     permit(sender, Need::Push(&channel))?;
-    if channel.user_name().is_none() {
-        return Err(Problem::invalid("unsupported_channel", "this release delivers to users: \"user:NAME\""));
-    }
     Ok(channel)
 }
 

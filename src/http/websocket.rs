@@ -19,9 +19,8 @@ use warp::reply::Response;
 use crate::delivery::{OpenError, Opening};
 use crate::protocol::close::CloseCode;
 use crate::protocol::frame::{Dialect, HelloLimits};
-use crate::protocol::{SessionId, ws};
+use crate::protocol::{Channel, SessionId, ws};
 use crate::session::{Events, Session};
-use crate::store::Start;
 
 use super::entering::Entering;
 use super::handshake::{Admission, Admitted, Refusal, Wish};
@@ -146,13 +145,14 @@ impl App {
             session.identify(admitted.identity.clone());
         }
         visitor.came(&session);
-        inner.tasks.spawn(visits(self.clone(), visitor, session.clone(), run));
+        // Attached before anything is read, so that its first frame finds it so.
         match (admission, entering) {
             (Admission::Refuse(Refusal { code, reason }), _) => session.close(code, &reason),
-            (Admission::Enter(admitted), _) if !wish.resume => self.open(&session, admitted, wish.start),
-            (_, Some(entering)) => self.await_entry(session, entering),
+            (Admission::Enter(admitted), _) if !wish.resume => self.open(&session, admitted, wish),
+            (_, Some(entering)) => self.await_entry(session.clone(), entering),
             (_, None) => {}
         }
+        inner.tasks.spawn(visits(self.clone(), visitor, session, run));
     }
 
     /// Closes a session that does not authenticate, or resume as it announced.
@@ -168,17 +168,24 @@ impl App {
         });
     }
 
-    /// Attaches a session to its user's channel, for as long as what let it in
-    /// lasts.
-    pub(super) fn open(&self, session: &Arc<Session>, admitted: Admitted, start: Option<Start>) {
+    /// Attaches a session to its user's channel, everyone's, and the topics that
+    /// it asks for, for as long as what let it in lasts.
+    pub(super) fn open(&self, session: &Arc<Session>, admitted: Admitted, wish: Wish) {
         let Admitted { identity, expires_at, issued_at_ms } = admitted;
-        let start = start.unwrap_or_else(|| Start::Cursor(identity.device.clone()));
-        let user = identity.user.clone();
+        let Wish { mut asked, position, .. } = wish;
+        if let Some(position) = position {
+            asked.positions.entry(identity.user.to_string()).or_insert(position);
+        }
+        let subscriptions = [identity.user.clone(), Channel::all()].map(|channel| {
+            let start = asked.start(&identity, &channel);
+            (channel, start)
+        });
         session.identify(identity);
         self.inner.expiries.set(session, expires_at);
         let options = &self.inner.session_options;
         let opening = Opening {
-            subscriptions: vec![(user, start)],
+            subscriptions: subscriptions.into(),
+            asked,
             // A token that does not say when it was made is as old as any.
             issued_at_ms: (!self.inner.gate.authenticator.is_open()).then(|| issued_at_ms.unwrap_or(0)),
             heartbeat: options.heartbeat_interval,
@@ -186,12 +193,14 @@ impl App {
                 frame_bytes_max: options.frame_bytes_max,
                 outbox_messages_max: options.outbox_messages_max,
                 outbox_bytes_max: options.outbox_bytes_max,
+                topics_max: self.inner.delivery.topics_max(),
             },
             session: session.clone(),
         };
         let (app, session) = (self.clone(), session.clone());
+        let opened = self.inner.delivery.open(opening);
         self.inner.tasks.spawn(async move {
-            if let Err(error) = app.inner.delivery.open(opening).await {
+            if let Err(error) = opened.await {
                 app.turn_away(&session, &error);
             }
         });

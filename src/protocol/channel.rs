@@ -132,21 +132,47 @@ pub struct Device(Arc<str>);
 pub struct DeviceError;
 
 impl Device {
-    /// The text as the client sent it.
+    /// The text as the client sent it, behind its user's name in a channel of
+    /// many users.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The device as a channel knows it: by its own name in its user's channel,
+    /// and in any other behind that of its user, as `alice/phone`.
+    #[must_use]
+    pub fn within(&self, channel: &Channel, user: &Channel) -> Self {
+        match user.user_name() {
+            Some(name) if channel != user => Self(format!("{name}/{}", self.0).into()),
+            _ => self.clone(),
+        }
+    }
+
+    /// A name as [`within`](Self::within) makes it: what the store kept.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn from_store(text: &str) -> Result<Self, DeviceError> {
+        // A device's name has no slash; a user's may.
+        let (user, device) =
+            text.rsplit_once('/').map_or((None, text), |(user, device)| (Some(user), device));
+        let valid = valid_device(device) && user.is_none_or(|user| valid_name(user, NAME_BYTES_MAX));
+        if valid { Ok(Self(text.into())) } else { Err(DeviceError) }
+    }
+}
+
+fn valid_device(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= DEVICE_BYTES_MAX
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 impl FromStr for Device {
     type Err = DeviceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let valid = !text.is_empty()
-            && text.len() <= DEVICE_BYTES_MAX
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-        if valid { Ok(Self(text.into())) } else { Err(DeviceError) }
+        if valid_device(text) { Ok(Self(text.into())) } else { Err(DeviceError) }
     }
 }
 
@@ -198,6 +224,20 @@ mod tests {
         assert!("phone-2.a_B".parse::<Device>().is_ok());
         for text in ["", "a b", "a:b", "é", &"x".repeat(DEVICE_BYTES_MAX + 1)] {
             assert!(text.parse::<Device>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn where_users_meet_a_device_is_named_with_its_user() {
+        let (alice, topic) = (Channel::user("a/b").expect("valid"), Channel::topic("t").expect("valid"));
+        let phone: Device = "phone".parse().expect("valid");
+        assert_eq!(phone.within(&alice, &alice), phone);
+        let named = phone.within(&topic, &alice);
+        assert_eq!((named.as_str(), phone.within(&Channel::all(), &alice)), ("a/b/phone", named.clone()));
+        assert_eq!(Device::from_store("a/b/phone"), Ok(named));
+        assert_eq!(Device::from_store("phone"), Ok(phone));
+        for text in ["", "/phone", "alice/", "a b/phone", "alice/é"] {
+            assert!(Device::from_store(text).is_err(), "{text}");
         }
     }
 }

@@ -72,6 +72,8 @@ close_codes! {
     EXPIRED = 4401, "expired";
     /// The token is missing or not valid.
     TOKEN = 4403, "token";
+    /// The token does not allow a topic that was asked for.
+    TOPIC = 4404, "topic";
 }
 
 impl CloseCode {

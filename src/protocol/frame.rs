@@ -132,8 +132,9 @@ pub enum ServerFrame<'a> {
         device: Option<&'a str>,
         /// Whether every position given was understood and nothing was lost.
         resumed: bool,
-        /// Where delivery begins, by channel; absent where nothing was ever sent.
-        /// Where something is lost, the position before that: a `gap` follows.
+        /// Where delivery begins, by channel; absent for a user's own channel that
+        /// nothing was ever sent to. Where something is lost, the position before
+        /// that: a `gap` follows.
         positions: BTreeMap<&'a str, Position>,
         /// How often the node sends `ping`, in milliseconds.
         heartbeat_ms: u64,
@@ -144,6 +145,20 @@ pub enum ServerFrame<'a> {
     Reauth {
         /// When the session is closed otherwise, in milliseconds.
         within_ms: u64,
+    },
+    /// The session listens to these topics, too.
+    Subscribed {
+        /// Every topic asked for that it listens to now.
+        topics: Vec<&'a str>,
+        /// Whether every position given for them was understood and nothing was lost.
+        resumed: bool,
+        /// As in `hello`; absent where it listened already.
+        positions: BTreeMap<&'a str, Position>,
+    },
+    /// The session no longer listens to these topics: nothing of them follows.
+    Unsubscribed {
+        /// Every topic named.
+        topics: Vec<&'a str>,
     },
     /// Messages were lost.
     Gap {
@@ -169,11 +184,14 @@ pub enum ServerFrame<'a> {
         code: &'a str,
         /// For people: what to do.
         message: &'a str,
+        /// The topics that it is about.
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        topics: &'a [&'a str],
     },
 }
 
 /// The part of `hello` that tells a client what is accepted.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct HelloLimits {
     /// The largest frame a client may send.
     pub frame_bytes_max: usize,
@@ -181,6 +199,8 @@ pub struct HelloLimits {
     pub outbox_messages_max: usize,
     /// Bytes of the same.
     pub outbox_bytes_max: usize,
+    /// Topics that a session may listen to.
+    pub topics_max: usize,
 }
 
 impl ServerFrame<'_> {
@@ -202,32 +222,54 @@ pub enum ClientFrame {
         /// Positions to resume from, as in `resume`.
         #[serde(default)]
         positions: BTreeMap<String, Position>,
+        /// Topics to listen to from the start.
+        #[serde(default)]
+        topics: Vec<String>,
     },
     /// Where to begin, by channel; the first frame after `?resume=1`.
     Resume {
         /// The last position handled, by channel.
         positions: BTreeMap<String, Position>,
+        /// Topics to listen to from the start.
+        #[serde(default)]
+        topics: Vec<String>,
     },
     /// Everything up to these positions was received.
     Ack {
         /// By channel.
         positions: BTreeMap<String, Position>,
     },
-    /// Also receive these topics.
+    /// Also listen to these topics.
     Subscribe {
-        /// Topics the token allows.
-        channels: Vec<String>,
+        /// Topics that the token allows.
+        topics: Vec<String>,
+        /// The last position handled, by channel.
+        #[serde(default)]
+        positions: BTreeMap<String, Position>,
+        /// Where to begin in those without a position.
+        #[serde(default)]
+        from: Option<From>,
     },
-    /// No longer receive these topics.
+    /// No longer listen to these topics.
     Unsubscribe {
-        /// Subscribed topics.
-        channels: Vec<String>,
+        /// Topics that it listens to.
+        topics: Vec<String>,
     },
     /// The answer to `ping`.
     Pong,
     /// A type this release does not know: ignored.
     #[serde(other)]
     Unknown,
+}
+
+/// Where to begin without a position or a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum From {
+    /// Behind the last message.
+    Now,
+    /// At the oldest that is kept.
+    Oldest,
 }
 
 impl ClientFrame {

@@ -185,8 +185,10 @@ pub struct ChannelAnswer {
     pub head: Option<Position>,
     /// Messages in its mailbox.
     pub mailbox: u64,
-    /// How far each named device has come.
+    /// How far each named device has come: a thousand of them at most.
     pub cursors: Vec<CursorAnswer>,
+    /// Whether there are more.
+    pub more_cursors: bool,
     /// The ledger, by class.
     pub ledger: BTreeMap<&'static str, i64>,
 }

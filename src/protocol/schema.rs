@@ -34,8 +34,8 @@ text_schema! {
         "^[0-7][0-9A-HJKMNP-TV-Z]{25}$", "01JZ8Q6V3M5N8R2T4W6Y8A0B2D";
     SessionId: "A live session's name, a ULID.",
         "^[0-7][0-9A-HJKMNP-TV-Z]{25}$", "01JZ8Q6V3M5N8R2T4W6Y8A0B2E";
-    Channel: "What a message is addressed to: `user:NAME`, `topic:NAME` or `all`. A name has up to 200 bytes, without spaces.",
-        r"^(all|(user|topic):[^\s\x00-\x1f\x7f-\x9f]{1,200})$", "user:alice";
+    Channel: "What a message is addressed to: `user:NAME`, `topic:NAME` or `all`. A name has up to 200 bytes, without spaces; that of a topic without `*`.",
+        r"^(all|user:[^\s\x00-\x1f\x7f-\x9f]{1,200}|topic:[^*\s\x00-\x1f\x7f-\x9f]{1,200})$", "user:alice";
     Position: "Opaque: where a message stands in its channel.",
         r"^[0-9a-f]{16}\.[0-9]+$", "9c1f03b5a7d2e4c6.17";
 }

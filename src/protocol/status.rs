@@ -183,6 +183,9 @@ pub struct SessionAnswer {
     pub id: SessionId,
     /// The node that has its socket.
     pub node: NodeId,
+    /// The channel of the user whose it is.
+    #[serde(default)]
+    pub user: Option<String>,
     /// The device, if the client named it.
     pub device: Option<String>,
     /// `plain` or `envelope`.

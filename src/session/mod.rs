@@ -48,7 +48,7 @@ use std::sync::Arc;
 
 use crate::protocol::close::CloseCode;
 use crate::protocol::frame::{ClientFrame, Outgoing};
-use crate::protocol::{Channel, Device, Position};
+use crate::protocol::{Channel, Device, Grant, Position};
 
 pub use options::Options;
 pub use run::Run;
@@ -70,6 +70,8 @@ pub struct Identity {
     pub user: Channel,
     /// The device, if the client named it.
     pub device: Option<Device>,
+    /// The topics that it may subscribe to.
+    pub topics: Grant,
 }
 
 /// What queueing a message came to.

@@ -234,7 +234,7 @@ impl Run {
             Err(error) if envelope => {
                 let message = format!("not an envelope: {error}");
                 let message = &message[..message.floor_char_boundary(ERROR_BYTES_MAX)];
-                session.send(ServerFrame::Error { code: "bad_frame", message }.encode());
+                session.send(ServerFrame::Error { code: "bad_frame", message, topics: &[] }.encode());
             }
             Ok(_) | Err(_) => {}
         }

@@ -89,6 +89,10 @@ pub enum Start {
     /// when it has no cursor yet, behind the watermark: the last message that
     /// any device received.
     Cursor(Option<Device>),
+    /// Behind what the named device acknowledged last; when it has no cursor
+    /// yet, behind the last message: where many users meet, what others have
+    /// received says nothing of this one.
+    CursorOrNow(Device),
     /// Behind the last message.
     Now,
     /// At the oldest message that is kept.
@@ -223,8 +227,10 @@ pub struct ChannelInfo {
     pub ledger: Ledger,
     /// The directory, as stored: not intersected with the live nodes.
     pub routes: Vec<Route>,
-    /// The devices' cursors.
+    /// The devices' cursors: about [`DEVICES_MAX`](super::DEVICES_MAX) at most.
     pub cursors: Vec<Cursor>,
+    /// Whether there are more.
+    pub more_cursors: bool,
 }
 
 impl ChannelInfo {

@@ -141,7 +141,7 @@ async fn traces(redis: &RedisServer) -> Vec<(NodeId, String)> {
 }
 
 fn channel(user: usize) -> Channel {
-    senders::user(user).parse().expect("a channel")
+    senders::channel(user).parse().expect("a channel")
 }
 
 async fn books_balance(store: &Arc<dyn Store>, model: &Model, user: usize) -> Result<(), String> {

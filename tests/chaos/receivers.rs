@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::Dial;
 use crate::model::{Client, Model};
-use crate::senders::{name, user};
+use crate::senders::{channel, name, topic};
 
 /// How long the opening may take.
 const OPEN_MAX: Duration = Duration::from_secs(3);
@@ -103,9 +103,13 @@ impl Device {
             Client::PlainDevice => Dial::plain(address, &user_name).device(&device),
             Client::Nameless => Dial::plain(address, &user_name),
         };
+        let dial = match topic(*number) {
+            Some(topic) => dial.query(&format!("topic={topic}")),
+            None => dial,
+        };
         let mut stream = timeout(OPEN_MAX, dial.open()).await.ok()?.ok()?;
         if *client == Client::Resuming {
-            let positions = self.position.iter().map(|position| (user(*number), json!(position)));
+            let positions = self.position.iter().map(|position| (channel(*number), json!(position)));
             let positions: serde_json::Map<_, _> = positions.collect();
             let resume = json!({"type": "resume", "positions": positions});
             stream.send(Message::text(resume.to_string())).await.ok()?;
@@ -125,7 +129,7 @@ impl Device {
             let text = format!("client {} gave {:?} and was told {hello}", self.life, self.position);
             self.receiver.model.complain(text);
         }
-        if let Some(position) = hello["positions"][user(self.receiver.user)].as_str() {
+        if let Some(position) = hello["positions"][channel(self.receiver.user)].as_str() {
             self.position = Some(position.to_owned());
         }
     }
@@ -168,7 +172,7 @@ impl Device {
         if !std::mem::take(&mut self.unacknowledged) {
             return;
         }
-        let positions = json!({user(self.receiver.user): self.position});
+        let positions = json!({channel(self.receiver.user): self.position});
         let frame = json!({"type": "ack", "positions": positions}).to_string();
         // What does not go out is acknowledged with the next, or after coming back.
         drop(timeout(Duration::from_millis(500), stream.send(Message::text(frame))).await);

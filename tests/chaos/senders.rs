@@ -18,7 +18,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How often it tries: without any node for that long something is very wrong.
 const TRIES_MAX: u32 = 200;
 
-/// One sender: sends to one user, one message after the other.
+/// One sender: sends to one channel, one message after the other.
 pub struct Sender {
     pub model: Arc<Model>,
     pub number: usize,
@@ -61,7 +61,7 @@ impl Sender {
         let n = self.model.sending(self.user, self.number, kind);
         let length = if rng.random_bool(0.02) { 8_000 } else { rng.random_range(0..200) };
         let mut body = json!({
-            "to": user(self.user),
+            "to": channel(self.user),
             "data": {"n": n, "pad": "x".repeat(length)},
             "ttl": match kind { Kind::Ephemeral => 0, Kind::Brief => 1, _ => 3_600 },
         });
@@ -130,12 +130,24 @@ fn client() -> reqwest::Client {
         .expect("a client without special wishes")
 }
 
-/// A user's channel.
-pub fn user(number: usize) -> String {
-    format!("user:{}", name(number))
+/// Channels of users; those behind them are topics'.
+pub const USERS: usize = 12;
+/// Topics, each with listeners of its own.
+pub const TOPICS: usize = 3;
+/// All that is sent to.
+pub const CHANNELS: usize = USERS + TOPICS;
+
+/// A channel.
+pub fn channel(number: usize) -> String {
+    topic(number).map_or_else(|| format!("user:{}", name(number)), |topic| format!("topic:{topic}"))
 }
 
-/// A user's name.
+/// The topic that a channel is, if it is none of a user's.
+pub fn topic(number: usize) -> Option<String> {
+    (number >= USERS).then(|| format!("t.{number}"))
+}
+
+/// The name of the user who receives what is sent to a channel.
 pub fn name(number: usize) -> String {
     format!("u{number}")
 }

@@ -14,10 +14,9 @@ use crate::harness::PATIENCE;
 use crate::model::{Client, Model};
 use crate::receivers::Receiver;
 use crate::schedule::{self, Event};
-use crate::senders::Sender;
+use crate::senders::{CHANNELS, Sender, USERS};
 use crate::stage::Stage;
 
-const USERS: usize = 12;
 const SENDERS_OF_USER: usize = 2;
 /// Each user's devices.
 const DEVICES: [Client; 6] = [
@@ -28,6 +27,10 @@ const DEVICES: [Client; 6] = [
     Client::PlainDevice,
     Client::Nameless,
 ];
+/// Those of each topic: a session that begins now must have been heard to begin,
+/// which a plain device is not.
+const LISTENERS: [Client; 6] =
+    [Client::Resuming, Client::Resuming, Client::Named, Client::Named, Client::Nameless, Client::Nameless];
 /// About a hundred pushes a second in all.
 const INTERVAL: Duration = Duration::from_millis(240);
 /// How long everything may take to arrive once nothing goes wrong any more.
@@ -64,12 +67,13 @@ pub async fn run(seed: u64, length: Duration) {
         let store = aftermath::open(&redis).await;
         aftermath::check_nodes(&redis, &store, &model).await;
         join_all(
-            (0..USERS).map(|user| sender(&stage, &model, seed, USERS * SENDERS_OF_USER + user).last_word()),
+            (0..CHANNELS)
+                .map(|user| sender(&stage, &model, seed, CHANNELS * SENDERS_OF_USER + user).last_word()),
         )
         .await;
         arrival(&model).await;
-        aftermath::check_channels(&store, &model, USERS).await;
-        aftermath::audit(&redis, &model, USERS).await;
+        aftermath::check_channels(&store, &model, CHANNELS).await;
+        aftermath::audit(&redis, &model, CHANNELS).await;
     }
     closing.cancel();
     while let Some(receiver) = receivers.join_next().await {
@@ -87,8 +91,9 @@ async fn start_receivers(
 ) -> JoinSet<()> {
     let mut receivers = JoinSet::new();
     let connected = Arc::new(Semaphore::new(0));
-    for user in 0..USERS {
-        for (at, client) in DEVICES.into_iter().enumerate() {
+    for user in 0..CHANNELS {
+        let clients = if user < USERS { DEVICES } else { LISTENERS };
+        for (at, client) in clients.into_iter().enumerate() {
             let receiver = Receiver {
                 model: Arc::clone(model),
                 client,
@@ -108,7 +113,7 @@ async fn start_receivers(
 
 fn start_senders(stage: &Stage, model: &Arc<Model>, seed: u64, quiet: &CancellationToken) -> JoinSet<()> {
     let mut senders = JoinSet::new();
-    for number in 0..USERS * SENDERS_OF_USER {
+    for number in 0..CHANNELS * SENDERS_OF_USER {
         senders.spawn(sender(stage, model, seed, number).run(quiet.clone()));
     }
     senders
@@ -116,7 +121,7 @@ fn start_senders(stage: &Stage, model: &Arc<Model>, seed: u64, quiet: &Cancellat
 
 fn sender(stage: &Stage, model: &Arc<Model>, seed: u64, number: usize) -> Sender {
     let (model, addresses) = (Arc::clone(model), stage.addresses());
-    Sender { model, number, user: number % USERS, addresses, seed, interval: INTERVAL }
+    Sender { model, number, user: number % CHANNELS, addresses, seed, interval: INTERVAL }
 }
 
 /// Lets the troubles come, each at its time, and waits until all are over.

@@ -48,5 +48,6 @@ mod slow_http;
 mod spans;
 mod status;
 mod tokens;
+mod topics;
 mod watched;
 mod webhooks;

@@ -111,7 +111,7 @@ async fn what_happens_is_counted() {
         (&b, "postrider_accept_to_write_seconds_count", 20.0),
         (&b, "postrider_accept_to_ack_seconds_count", 10.0),
         (&b, "postrider_sessions", 2.0),
-        (&b, "postrider_channels_held", 1.0),
+        (&b, "postrider_channels_held", 2.0),
         (&b, "postrider_connects_total{dialect=\"plain\"}", 1.0),
         (&b, "postrider_connects_total{dialect=\"envelope\"}", 1.0),
         (&b, "postrider_resumes_total{outcome=\"fresh\"}", 2.0),

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider::delivery::{self, Delivery, OpenError, Opening};
+use postrider::delivery::{self, Asked, Delivery, OpenError, Opening};
 use postrider::metrics::Metrics;
 use postrider::protocol::close::CloseCode;
 use postrider::protocol::frame::{Dialect, HelloLimits};
-use postrider::protocol::{Channel, NodeId, SessionId};
+use postrider::protocol::{Channel, Grant, NodeId, SessionId};
 use postrider::session::pipe::{Client, pipe};
 use postrider::session::{self, Identity, Session, Wheel};
 use postrider::store::{NodeInfo, Start, Store};
@@ -120,13 +120,19 @@ impl Node {
         );
         self.wheel.add(&session);
         let run = tokio::spawn(session.clone().run(Bytes::new())).abort_handle();
-        session.identify(Identity { user: wish.user.clone(), device: wish.device });
-        let limits = HelloLimits { frame_bytes_max: 0, outbox_messages_max: 0, outbox_bytes_max: 0 };
+        session.identify(Identity { user: wish.user.clone(), device: wish.device, topics: Grant::default() });
+        let limits = HelloLimits::default();
         self.sessions.lock().expect("no panic while held").push((session.id(), wish.user.clone()));
         let subscriptions = vec![(wish.user, wish.start)];
         let heartbeat = self.session_options.heartbeat_interval;
-        let opening =
-            Opening { session: session.clone(), subscriptions, issued_at_ms: None, heartbeat, limits };
+        let opening = Opening {
+            session: session.clone(),
+            subscriptions,
+            asked: Asked::default(),
+            issued_at_ms: None,
+            heartbeat,
+            limits,
+        };
         let (told, opened) = oneshot::channel();
         let delivery = self.delivery.clone();
         let opening = tokio::spawn(async move {

@@ -150,13 +150,10 @@ fn empty() -> Histogram<u64> {
 }
 
 /// One hand at work until all stop.
-fn boxed<F: Future<Output = ()> + Send>(
+fn boxed<F: Future<Output = ()> + Send + 'static>(
     shared: Shared,
     work: impl FnOnce(Shared) -> F + Send + 'static,
-) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
-where
-    F: 'static,
-{
+) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
     let stop = shared.stop.clone();
     let work = work(shared);
     Box::pin(async move {

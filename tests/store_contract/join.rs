@@ -130,6 +130,35 @@ pub(crate) async fn a_device_comes_back_to_where_it_first_joined(backend: &dyn B
     }
 }
 
+pub(crate) async fn where_users_meet_a_newcomer_begins_now_and_comes_back_to_there(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let node = NodeId::generate();
+    for (name, before) in [("orders.1", 0), ("orders.2", 3)] {
+        let topic = postrider::protocol::Channel::topic(name).expect("valid");
+        if before > 0 {
+            // Nobody received them, and they are not for who comes later either.
+            push_many(&*store, &topic, before).await;
+        }
+        let phone = device("phone").within(&topic, &channel("alice"));
+        let joining = Join { start: Start::CursorOrNow(phone.clone()), ..join(node, &topic, 1) };
+        let page = store.join(&joining).await.expect("joined");
+        assert_eq!((page.after, page.gap, seqs(&page)), (before, None, vec![]), "{name}");
+        store.leave(node, &topic, 1, 0).await.expect("left");
+        let epoch = push_many(&*store, &topic, 2).await;
+        let again = store.join(&Join { generation: 2, ..joining.clone() }).await.expect("joined");
+        assert_eq!((again.gap, seqs(&again)), (None, vec![before + 1, before + 2]), "{name}");
+        store.acknowledge(&[received(&topic, Some(&phone), epoch, before + 1)]).await.expect("acknowledged");
+        let later = store.join(&Join { generation: 3, ..joining }).await.expect("joined");
+        assert_eq!((later.gap, seqs(&later)), (None, vec![before + 2]), "{name}");
+        // A device of the same name of another user is another one.
+        let other = device("phone").within(&topic, &channel("bob"));
+        let page = read(&*store, &topic, Start::CursorOrNow(other)).await;
+        assert_eq!(page.after, before + 2, "{name}");
+        let cursors: Vec<_> = inspect(&*store, &topic).await.cursors.into_iter().map(|c| c.device).collect();
+        assert_eq!(cursors, [phone], "{name}");
+    }
+}
+
 pub(crate) async fn joining_an_unknown_channel_makes_only_a_route(backend: &dyn Backend) {
     let store = backend.open(Limits::default()).await;
     let alice = channel("alice");

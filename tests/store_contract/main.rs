@@ -100,6 +100,7 @@ macro_rules! suite {
                     leaving_with_sessions_left_sets_their_number
                     joining_reads_like_read
                     a_device_comes_back_to_where_it_first_joined
+                    where_users_meet_a_newcomer_begins_now_and_comes_back_to_there
                     joining_an_unknown_channel_makes_only_a_route
                     a_push_beside_a_join_is_seen_by_route_or_page
                     routes_of_a_gone_node_are_dropped_whatever_their_generation

@@ -170,6 +170,11 @@ impl Model {
                 let cursor = device.as_ref().and_then(|device| self.cursors.get(device));
                 (None, cursor.copied().unwrap_or(self.watermark))
             }
+            Start::CursorOrNow(device) => match self.cursors.get(device) {
+                Some(cursor) => (None, *cursor),
+                None => return (head.seq, None),
+            },
+            Start::After(Position::BEGINNING) => (Some(Position::BEGINNING), 0),
             Start::After(given) => {
                 let known = self.epochs.iter().find(|(epoch, _)| *epoch == given.epoch);
                 let Some((_, end)) = known else {
@@ -200,7 +205,9 @@ impl Model {
         assert_eq!(page.complete, kept.len() <= limit, "{start:?} in {self:#?}");
         let by_seq = |gap: Option<Gap>| gap.map(|gap| (gap.from.map(|p| p.seq), gap.to, gap.reason));
         match start {
-            Start::Cursor(_) => assert_eq!(by_seq(page.gap), by_seq(gap), "{start:?} in {self:#?}"),
+            Start::Cursor(_) | Start::CursorOrNow(_) => {
+                assert_eq!(by_seq(page.gap), by_seq(gap), "{start:?} in {self:#?}")
+            }
             _ => assert_eq!(page.gap, gap, "{start:?} in {self:#?}"),
         }
     }

@@ -166,12 +166,14 @@ impl History {
     }
 
     async fn read(&mut self) -> Result<(), Stalled> {
-        let start = match self.rng.random_range(0..6) {
+        let start = match self.rng.random_range(0..8) {
             0 => Start::Now,
             1 => Start::Oldest,
             2 => Start::Cursor(None),
             3 => Start::Cursor(Some(self.devices[self.rng.random_range(0..2)].clone())),
-            4 => Start::After(Position::new(Epoch::random(), self.rng.random_range(0..9))),
+            4 => Start::CursorOrNow(self.devices[self.rng.random_range(0..2)].clone()),
+            5 => Start::After(Position::BEGINNING),
+            6 => Start::After(Position::new(Epoch::random(), self.rng.random_range(0..9))),
             _ => Start::After(self.any_position()),
         };
         let limit = self.rng.random_range(1..20);

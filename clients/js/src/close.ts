@@ -22,6 +22,7 @@ export const CLOSE_CODES = {
   moved: 4200,
   expired: 4401,
   token: 4403,
+  topic: 4404,
 } as const;
 
 /** What follows a close: nothing more, a new try (later or at once), or a try with a new token. */

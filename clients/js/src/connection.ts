@@ -12,6 +12,7 @@ import { Link } from './link.js';
 import { Progress } from './progress.js';
 import { Recent } from './recent.js';
 import { runtime, type Timer, type WebSocketConstructor } from './runtime.js';
+import { Topics } from './topics.js';
 import type { Address, Connection, Events, Gap, Options, Positions, Session, State } from './types.js';
 import { wakeOn } from './wake.js';
 import { within } from './within.js';
@@ -41,6 +42,7 @@ class Keeper<T> implements Connection<T> {
   readonly #options: Options;
   readonly #events = new Emitter<T>();
   readonly #progress: Progress;
+  readonly #topics = new Topics();
   readonly #recent: Recent;
   readonly #backoff: Backoff;
   readonly #timeoutMs: number;
@@ -89,6 +91,28 @@ class Keeper<T> implements Connection<T> {
 
   get positions(): Positions {
     return this.#progress.positions();
+  }
+
+  get topics(): readonly string[] {
+    return this.#topics.list();
+  }
+
+  subscribe(topics: string | readonly string[]): void {
+    this.#topics.add([topics].flat());
+    this.#tellTopics();
+  }
+
+  unsubscribe(topics: string | readonly string[]): void {
+    for (const channel of this.#topics.remove([topics].flat())) this.#progress.forget(channel);
+    this.#tellTopics();
+  }
+
+  #tellTopics(): void {
+    if (this.#state !== 'connected') return;
+    const left = this.#topics.leaving();
+    if (left) this.#link?.send({ type: 'unsubscribe', topics: left });
+    const wish = this.#topics.joining(this.positions);
+    if (wish) this.#link?.send({ type: 'subscribe', ...wish });
   }
 
   on<E extends keyof Events<T>>(event: E, listener: (event: Events<T>[E]) => void): () => void {
@@ -161,7 +185,7 @@ class Keeper<T> implements Connection<T> {
       const link = (this.#link = new Link(this.#Socket, url, this.#timeoutMs, {
         opened: () => {
           if (this.#token !== undefined) link.send({ type: 'auth', token: this.#token });
-          link.send({ type: 'resume', positions: this.#progress.positions() });
+          this.#resume(link);
         },
         frame: (frame) => this.#frame(link, frame),
         closed: (code, reason) => this.#lost(code, reason),
@@ -172,6 +196,11 @@ class Keeper<T> implements Connection<T> {
     }
   }
 
+  #resume(link: Link): void {
+    const topics = this.#topics.restart();
+    link.send({ type: 'resume', positions: this.positions, ...(topics.length > 0 && { topics }) });
+  }
+
   #frame(link: Link, frame: ServerFrame | undefined): void {
     switch (frame?.type) {
       case undefined:
@@ -180,6 +209,8 @@ class Keeper<T> implements Connection<T> {
         return this.#greeted(link, frame);
       case 'message':
         return this.#message(frame);
+      case 'subscribed':
+        return this.#subscribed(frame.positions);
       case 'gap':
         return this.#gap(frame);
       case 'ping':
@@ -193,9 +224,9 @@ class Keeper<T> implements Connection<T> {
         if (frame.code === 'bad_frame' && this.#state === 'connecting') {
           // The storage held what never was a position. Without it, the device's cursor decides.
           this.#progress.forget();
-          link.send({ type: 'resume', positions: {} });
+          this.#resume(link);
         }
-        return this.#report(frame.code, frame.message);
+        return this.#refusal(frame.code, frame.message, frame.topics);
     }
   }
 
@@ -206,11 +237,30 @@ class Keeper<T> implements Connection<T> {
     this.#stableTimer = runtime.setTimeout(() => this.#steady(), STABLE_MS);
     this.#session = { session, node, user, device, resumed };
     this.#progress.begin(hello.positions);
+    this.#progress.tellAgain();
     this.#ackSoon();
     this.#become('connected', undefined, `connected to node ${node}`);
+    this.#tellTopics();
+  }
+
+  #subscribed(positions: Positions): void {
+    const wanted = Object.entries(positions).filter(([channel]) => !this.#topics.hasLeft(channel));
+    this.#progress.begin(Object.fromEntries(wanted));
+  }
+
+  /** Topics that were refused are given up, unless the node only could not just then. */
+  #refusal(code: string, message: string, topics: string[] = []): void {
+    if (code === 'store_away') {
+      this.#leave(message);
+      return this.#lost(CLOSE_CODES.store_away, message);
+    }
+    for (const channel of this.#topics.remove(topics)) this.#progress.forget(channel);
+    this.#topics.leaving();
+    this.#report(code, topics.length > 0 ? `${topics.join(', ')}: ${message}` : message);
   }
 
   #message({ id, channel, pos, ts, data }: MessageFrame): void {
+    if (this.#topics.hasLeft(channel)) return;
     const isNew = this.#recent.add(`${channel} ${id}`);
     const acknowledge = pos === undefined ? () => false : this.#progress.give(channel, pos);
     const ack = () => void (acknowledge() && this.#ackSoon());
@@ -219,6 +269,7 @@ class Keeper<T> implements Connection<T> {
   }
 
   #gap({ channel, from, to, reason }: Gap): void {
+    if (this.#topics.hasLeft(channel)) return;
     const acknowledge = to === null ? undefined : this.#progress.give(channel, to);
     this.#events.emit('gap', { channel, from, to, reason });
     // Told again after a reload unless its listeners have heard of it.

@@ -22,15 +22,19 @@ export interface MessageFrame {
 export type ServerFrame =
   | Hello
   | MessageFrame
+  | { type: 'subscribed'; topics: string[]; positions: Positions }
   | ({ type: 'gap' } & Gap)
   | { type: 'ping' }
   | { type: 'drain'; reconnect_after_ms: number }
   | { type: 'reauth'; within_ms: number }
-  | { type: 'error'; code: string; message: string };
+  | { type: 'error'; code: string; message: string; topics?: string[] };
 
 export type ClientFrame =
   | { type: 'auth'; token: string }
-  | { type: 'resume' | 'ack'; positions: Positions }
+  | { type: 'resume'; positions: Positions; topics?: string[] }
+  | { type: 'ack'; positions: Positions }
+  | { type: 'subscribe'; topics: string[]; positions: Positions }
+  | { type: 'unsubscribe'; topics: string[] }
   | { type: 'pong' };
 
 /** An envelope, of a type that this release knows or not. */

@@ -10,7 +10,7 @@ import type { Positions } from './types.js';
 import { within } from './within.js';
 
 /** Users and topics that one storage remembers; the ones longest untouched are forgotten. */
-const CHANNELS_MAX = 100;
+const CHANNELS_MAX = 200;
 
 interface Mark {
   pos: string;
@@ -68,8 +68,12 @@ export class Progress {
         this.#changed = true;
       }
     }
-    for (const [channel, pos] of this.#told) this.#unsent.set(channel, pos);
     this.#save();
+  }
+
+  /** A node that may not have heard what the last one was told: tell it again. */
+  tellAgain(): void {
+    for (const [channel, pos] of this.#told) this.#unsent.set(channel, pos);
   }
 
   #start(channel: string, pos: string): void {

@@ -122,6 +122,15 @@ export interface Connection<T = unknown> {
   readonly session: Session | undefined;
   /** Where delivery would go on now, by channel. */
   readonly positions: Positions;
+  /** Topics that are listened to, as far as is known here. */
+  readonly topics: readonly string[];
+  /**
+   * Listens to topics as well: one, or several. Those that the token does not allow, or that are too
+   * many, are reported as an `error` and given up; the others are kept up across reconnects.
+   */
+  subscribe(topics: string | readonly string[]): void;
+  /** No longer listens to topics: nothing of them is given any more, and their positions are forgotten. */
+  unsubscribe(topics: string | readonly string[]): void;
   /** Listens. Returns what ends it. */
   on<E extends keyof Events<T>>(event: E, listener: (event: Events<T>[E]) => void): () => void;
   /** Dials at once: to start without a listener, to start again, or instead of waiting for the next try. */

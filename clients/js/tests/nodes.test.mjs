@@ -193,3 +193,34 @@ test('tokens are signed, expire, and are asked for again', { timeout: 30_000 }, 
     await guarded.stop();
   }
 });
+
+test('topics and everyone go on across a node that is killed', { timeout: 60_000 }, async () => {
+  const reader = device('subscriber', { device: 'phone' });
+  reader.connection.subscribe('orders.42');
+  await connected(reader);
+  reader.connection.subscribe('late');
+  const channels = ['topic:orders.42', 'topic:late', 'all', 'user:subscriber'];
+  await until('every channel has a position', () => channels.slice(0, 3).every((channel) => reader.connection.positions[channel]));
+  const round = async (n) => {
+    for (const channel of channels) await cluster.push(channel, { n, of: channel });
+  };
+  for (let n = 0; n < 5; n += 1) await round(n);
+  await has(reader, 20);
+  const { node } = reader.connection.session;
+  const nodes = await Promise.all(cluster.urls.map(async (url) => (await fetch(`${url}/v1/stats`)).json()));
+  const at = nodes.findIndex((stats) => stats.node === node);
+  await cluster.nodes[at].kill();
+  for (let n = 5; n < 10; n += 1) await round(n);
+  await has(reader, 40);
+  await cluster.nodes[at].start();
+  for (const channel of channels) {
+    const of = reader.seen.messages.filter((message) => message.channel === channel);
+    assert.deepEqual(of.map(({ data }) => data.n), upTo(10), channel);
+  }
+  assert.deepEqual([reader.seen.gaps, reader.seen.errors], [[], []]);
+  reader.connection.unsubscribe('late');
+  await until('nobody listens to it', async () => {
+    const { sessions } = await (await fetch(`${cluster.urls[0]}/v1/channels/topic:late`)).json();
+    return sessions === 0;
+  });
+});

@@ -43,7 +43,7 @@ async function run(index, text, meanwhile = () => {}) {
   return output;
 }
 
-test('there are as many examples as are tested', () => assert.equal(examples.length, 3));
+test('there are as many examples as are tested', () => assert.equal(examples.length, 4));
 
 test('receive', { timeout: 30_000 }, async () => {
   await cluster.push('user:alice', { text: 'hello' });
@@ -51,14 +51,24 @@ test('receive', { timeout: 30_000 }, async () => {
   assert.match(output, /^connecting {2}connecting\nconnected {2}connected to node \S+\n/);
 });
 
+test('topics', { timeout: 30_000 }, async () => {
+  // It listens for a tenth of a second, and to what comes from then on.
+  const pushing = setInterval(() => cluster.push('topic:orders.42', performance.now()).catch(() => {}), 20);
+  try {
+    await run(1, 'topic:orders.42 ');
+  } finally {
+    clearInterval(pushing);
+  }
+});
+
 test('acknowledge when the work is done', { timeout: 30_000 }, async () => {
   const { pos } = await cluster.push('user:bob', 'page 1');
-  await run(1, 'printed page 1', () => cluster.acknowledged('user:bob', 'printer', pos));
+  await run(2, 'printed page 1', () => cluster.acknowledged('user:bob', 'printer', pos));
   await cluster.push('user:bob', 'page 2');
-  const output = await run(1, 'printed page 2');
+  const output = await run(2, 'printed page 2');
   assert.doesNotMatch(output, /page 1/);
 });
 
 test('tokens', { timeout: 30_000 }, async () => {
-  await run(2, 'error token getToken failed: no token: 404');
+  await run(3, 'error token getToken failed: no token: 404');
 });

@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(said, Said::Message { data, position: position.to_string().as_bytes() });
 
         let hello = |positions| {
-            let limits = HelloLimits { frame_bytes_max: 1, outbox_messages_max: 1, outbox_bytes_max: 1 };
+            let limits = HelloLimits::default();
             let (session, node) = (SessionId::generate(), NodeId::generate());
             ServerFrame::Hello {
                 session,

@@ -19,7 +19,7 @@ use super::Target;
 use super::api::endpoint;
 use super::output::{Failure, Lines, say};
 use crate::config::{Client, Environment, Secret};
-use crate::protocol::{Device, Position};
+use crate::protocol::{Channel, ChannelError, Device, Position};
 use crate::shutdown::Signals;
 use backoff::{Backoff, Then, after_close};
 use connection::{Door, End, Listener};
@@ -31,6 +31,7 @@ Examples:
   postrider listen --user alice --device laptop       only what this device has not seen
   postrider listen --user alice --from oldest --json | jq .data
   postrider listen --user alice --from now --count 1  waits for the next message
+  postrider listen --user alice --topic orders.42 --topic news
   postrider listen --user alice --plain               what 'new WebSocket(url)' would get
   POSTRIDER_TOKEN=$JWT postrider listen --url http://10.0.0.5:8080
 
@@ -50,6 +51,9 @@ pub(super) struct Listen {
     /// A name for this device, under which the server remembers how far it has come.
     #[arg(long, value_name = "NAME")]
     device: Option<Device>,
+    /// A topic to listen to besides what is sent to the user and to everyone; may be given several times.
+    #[arg(long = "topic", value_name = "NAME", value_parser = topic)]
+    topics: Vec<String>,
     /// Where to begin instead of behind what was received before.
     #[arg(long, value_enum, conflicts_with = "pos")]
     from: Option<From>,
@@ -148,6 +152,7 @@ impl Listen {
         if let Some(device) = &self.device {
             query.push(("device", device.to_string()));
         }
+        query.extend(self.topics.iter().map(|topic| ("topic", topic.clone())));
         match (again, self.from, self.pos) {
             (false, Some(From::Now), _) => query.push(("from", "now".to_owned())),
             (false, Some(From::Oldest), _) => query.push(("from", "oldest".to_owned())),
@@ -162,6 +167,11 @@ impl Listen {
         }
         Door { url, token, view, resume }
     }
+}
+
+/// The name of a topic, with its kind or without.
+fn topic(text: &str) -> Result<String, ChannelError> {
+    Ok(Channel::topic(text)?.topic_name().unwrap_or_default().to_owned())
 }
 
 fn websocket(base: &Url) -> Url {

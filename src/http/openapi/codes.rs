@@ -32,7 +32,6 @@ pub(super) const CODES: &[Code] = &[
     code(413, "body_too_large", "the body is above the limit"),
     code(422, "invalid_body", "the body is JSON but not of the form that is asked for"),
     code(422, "invalid_channel", "no channel has that form"),
-    code(422, "unsupported_channel", "this release does not deliver to such a channel"),
     code(422, "invalid_channels", "none or too many channels"),
     code(422, "invalid_message_id", "a message's id is a ULID"),
     code(422, "invalid_session", "a session's id is a ULID"),

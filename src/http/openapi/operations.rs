@@ -31,7 +31,7 @@ fn send() -> Vec<Operation> {
     let single = Operation::new("post", "/v1/push", "push", "Send")
         .says(
             "Push a message",
-            "To one recipient or to a list of them. Answered 202 once the message is kept; delivery goes on \
+            "To one recipient or to a list of them: users, topics, everyone. Answered 202 once the message is kept; delivery goes on \
              from there. With a list the answer is a list, in the same order.",
         )
         .needs(Scope::Push)
@@ -45,7 +45,6 @@ fn send() -> Vec<Operation> {
         .refuses(message)
         .refuses(&[
             "invalid_channel",
-            "unsupported_channel",
             "invalid_recipients",
             "invalid_ttl",
             "invalid_collapse_key",
@@ -140,7 +139,7 @@ fn look() -> Vec<Operation> {
              that was ever sent.",
         )
         .needs(Scope::Read)
-        .in_path::<Channel>("channel", "Like `user:alice`.")
+        .in_path::<Channel>("channel", "Like `user:alice`, `topic:orders.42` or `all`.")
         .answers::<ChannelAnswer>(200, "The channel; one that was never used is empty.", channel_example())
         .refuses(&["bad_request", "not_found", "invalid_channel"])
         .refuses(STORE)
@@ -151,7 +150,7 @@ fn look() -> Vec<Operation> {
         Operation::new("delete", "/v1/channels/{channel}/sessions", "closeSessions", "Take away")
             .says("Close a channel's sessions", "On every node; they are closed with 4000 and stay away.")
             .needs(Scope::Admin)
-            .in_path::<Channel>("channel", "Like `user:alice`.")
+            .in_path::<Channel>("channel", "Like `user:alice`, `topic:orders.42` or `all`.")
             .answers::<DisconnectAnswer>(202, "The nodes were told.", json!({"nodes": 1}))
             .refuses(&["bad_request", "not_found", "invalid_channel"])
             .refuses(STORE);
@@ -176,7 +175,7 @@ fn look() -> Vec<Operation> {
 fn inquire() -> Vec<Operation> {
     let of_channel = |method, path, id, tag| {
         Operation::new(method, path, id, tag)
-            .in_path::<Channel>("channel", "Like `user:alice`.")
+            .in_path::<Channel>("channel", "Like `user:alice`, `topic:orders.42` or `all`.")
             .refuses(&["bad_request", "not_found", "invalid_channel"])
             .refuses(STORE)
     };

@@ -1,20 +1,26 @@
 //! Pings, confirmations, and what the session hears.
 
+use std::collections::BTreeMap;
+
 use super::super::pipe::frame;
 use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn what_came_behind_the_handshake_is_read_first() {
-    let leftover = frame(0x1, br#"{"type":"subscribe","channels":["topic:a"]}"#);
+    let leftover = frame(0x1, br#"{"type":"subscribe","topics":["a"]}"#);
     let rig = Rig::with(Dialect::Envelope, AMPLE, Options::default(), leftover.into());
-    rig.client.text(r#"{"type":"unsubscribe","channels":["topic:a"]}"#).await;
+    rig.client.text(r#"{"type":"unsubscribe","topics":["a"]}"#).await;
     eventually(|| rig.log.all().len() == 2).await;
-    let channels = vec!["topic:a".to_owned()];
+    let topics = vec!["a".to_owned()];
     assert_eq!(
         rig.log.all(),
         vec![
-            Told::Frame(ClientFrame::Subscribe { channels: channels.clone() }),
-            Told::Frame(ClientFrame::Unsubscribe { channels })
+            Told::Frame(ClientFrame::Subscribe {
+                topics: topics.clone(),
+                positions: BTreeMap::new(),
+                from: None
+            }),
+            Told::Frame(ClientFrame::Unsubscribe { topics })
         ]
     );
 }
@@ -45,7 +51,7 @@ async fn a_plain_client_may_only_authenticate() {
     rig.client.text(r#"{"type":"auth","token":"u"}"#).await;
     rig.client.close(1000, "").await;
     rig.task.await.expect("ends");
-    let auth = ClientFrame::Auth { token: "t".to_owned(), positions: Default::default() };
+    let auth = ClientFrame::Auth { token: "t".to_owned(), positions: BTreeMap::new(), topics: Vec::new() };
     assert_eq!(rig.log.all(), vec![Told::Frame(auth), Told::Closed(Ending::Peers(CloseCode::NORMAL))]);
 }
 

@@ -18,7 +18,7 @@ use super::pipe::{Client, Received, pipe};
 use super::*;
 use crate::metrics::Metrics;
 use crate::protocol::frame::Dialect;
-use crate::protocol::{Epoch, Message, MessageId, SessionId};
+use crate::protocol::{Epoch, Grant, Message, MessageId, SessionId};
 
 /// Room for every frame of a test that does not mean to fill it.
 const AMPLE: usize = 1 << 20;
@@ -156,7 +156,7 @@ impl Rig {
 
     fn identify(&self, device: Option<&str>) {
         let device = device.map(|device| device.parse().expect("valid"));
-        self.session.identify(Identity { user: alice(), device });
+        self.session.identify(Identity { user: alice(), device, topics: Grant::default() });
     }
 
     /// Queues a message and flushes when told to, as a router does.

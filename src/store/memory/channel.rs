@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use crate::protocol::{Channel, Device, NodeId, Position};
 use crate::store::{
-    Append, Appended, ChannelInfo, Error, Gap, GapReason, Ledger, Limits, Page, Route, Settled, Start,
+    Append, Appended, ChannelInfo, DEVICES_MAX, Error, Gap, GapReason, Ledger, Limits, Page, Route, Settled,
+    Start,
 };
 
 use super::clock::Now;
@@ -169,7 +170,7 @@ impl State {
 
     /// Notes where a device begins that joins for the first time.
     pub(super) fn place(&mut self, start: &Start, page: &Page, at: Circumstances<'_>) {
-        if let Start::Cursor(Some(device)) = start {
+        if let Start::Cursor(Some(device)) | Start::CursorOrNow(device) = start {
             let place = page.head.map(|head| Position::new(head.epoch, page.after));
             self.cursors.place(device, place, at.now.ms(), at.limits.cursors_max);
         }
@@ -182,17 +183,20 @@ impl State {
             let lost = given.filter(|given| given.seq > 0);
             return (0, lost.map(|from| Gap { from: Some(from), to: None, reason: GapReason::Reset }));
         };
-        let watermark = Position::new(numbering.head().epoch, self.watermark);
+        let head = numbering.head();
+        let watermark = Position::new(head.epoch, self.watermark);
+        let cursor = |device| {
+            let place = self.cursors.get(device)?;
+            Some(place.unwrap_or(Position::new(head.epoch, 0)))
+        };
         let from = match start {
-            Start::Now => return (numbering.head().seq, None),
+            Start::Now => return (head.seq, None),
             Start::Oldest => return (self.floor, None),
-            Start::After(Position::BEGINNING) => Position::new(watermark.epoch, 0),
+            Start::After(Position::BEGINNING) => Position::new(head.epoch, 0),
             Start::After(given) => *given,
             Start::Cursor(None) => watermark,
-            Start::Cursor(Some(device)) => match self.cursors.get(device) {
-                Some(place) => place.unwrap_or(Position::new(watermark.epoch, 0)),
-                None => watermark,
-            },
+            Start::Cursor(Some(device)) => cursor(device).unwrap_or(watermark),
+            Start::CursorOrNow(device) => cursor(device).unwrap_or(head),
         };
         let (after, reset) = match numbering.meaning(from) {
             Meaning::Valid => (from.seq, false),
@@ -311,7 +315,8 @@ impl State {
             waiting_counted: self.mailbox.count(self.watermark, u64::MAX) + self.ephemeral_waiting(),
             ledger,
             routes,
-            cursors: self.cursors.list(),
+            more_cursors: self.cursors.len() > DEVICES_MAX,
+            cursors: self.cursors.list(DEVICES_MAX),
         }
     }
 

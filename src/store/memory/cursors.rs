@@ -84,12 +84,12 @@ impl Cursors {
         self.0.iter()
     }
 
-    /// Every device that received something, or began behind something.
-    pub(super) fn list(&self) -> Vec<store::Cursor> {
+    /// Devices that received something, or began behind something: of the first so many.
+    pub(super) fn list(&self, devices_max: usize) -> Vec<store::Cursor> {
         let cursor = |(device, cursor): (&Device, &Cursor)| {
             Some(store::Cursor { device: device.clone(), position: cursor.place?, at_ms: cursor.at_ms })
         };
-        self.0.iter().filter_map(cursor).collect()
+        self.0.iter().take(devices_max).filter_map(cursor).collect()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -3,7 +3,7 @@
 use ::redis::{Cmd, Pipeline, Value};
 
 use crate::protocol::{Channel, Device, NodeId, Position};
-use crate::store::{ChannelInfo, Cursor, Dropped, Error, Ledger, Route};
+use crate::store::{ChannelInfo, Cursor, DEVICES_MAX, Dropped, Error, Ledger, Route};
 
 use super::Store;
 use super::error::corrupt;
@@ -139,7 +139,8 @@ fn head(front: Vec<u8>) -> Result<Option<Position>, Error> {
 
 pub(super) async fn inspect(store: &Store, channel: &Channel) -> Result<ChannelInfo, Error> {
     let conn = store.link.current()?;
-    let command = begin(store, &conn, Script::Inspect, channel);
+    let mut command = begin(store, &conn, Script::Inspect, channel);
+    command.arg(DEVICES_MAX);
     let value = store.link.call_one(&conn, "inspect a channel", command).await?;
     let mut parts = reply::list(INFO, value)?.into_iter();
     let mut next = || parts.next().unwrap_or_default();
@@ -161,6 +162,7 @@ pub(super) async fn inspect(store: &Store, channel: &Channel) -> Result<ChannelI
         cursors.extend(Some(cursor).filter(|cursor| cursor.position.epoch.bits() != 0));
     }
     cursors.sort_by(|a, b| a.device.cmp(&b.device));
+    let more_cursors = reply::number(INFO, &next())? == 1;
     let head = match known && seq > 0 {
         true => {
             let epoch = Packed::new(INFO, epoch).number(8)?;
@@ -184,12 +186,13 @@ pub(super) async fn inspect(store: &Store, channel: &Channel) -> Result<ChannelI
         },
         routes,
         cursors,
+        more_cursors,
     })
 }
 
 fn read_cursor(device: Value, cursor: Value) -> Result<Cursor, Error> {
     let device = reply::text(INFO, device)?;
-    let device: Device = device.parse().map_err(|error| corrupt(INFO, format!("{error}")))?;
+    let device = Device::from_store(&device).map_err(|error| corrupt(INFO, format!("{error}")))?;
     let mut packed = Packed::new(INFO, reply::bytes(INFO, cursor)?);
     Ok(Cursor { device, position: packed.position()?, at_ms: packed.number(6)? })
 }

@@ -321,8 +321,8 @@ fn kept(epoch: Epoch, watermark: u64, entry: Value, times: Value, record: Value)
 fn devices(value: Value) -> Result<Vec<Progress>, Error> {
     let mut devices = Vec::new();
     for (device, progress) in reply::pairs(REPLY, value)? {
-        let device: Device =
-            reply::text(REPLY, device)?.parse().map_err(|error| corrupt(REPLY, format!("{error}")))?;
+        let device = Device::from_store(&reply::text(REPLY, device)?)
+            .map_err(|error| corrupt(REPLY, format!("{error}")))?;
         let mut packed = Packed::new(REPLY, reply::bytes(REPLY, progress)?);
         let (seq, at_ms, began) = (packed.number(6)?, packed.number(6)?, packed.number(6)?);
         devices.push(Progress { device, began, seq, at_ms });

@@ -2,7 +2,7 @@
 
 use ::redis::{Cmd, Pipeline, Value};
 
-use crate::protocol::{Channel, Epoch, Message};
+use crate::protocol::{Channel, Epoch, Message, Position};
 use crate::store::{Error, Gap, GapReason, Join, Page, Settled, Start};
 
 use super::Store;
@@ -62,6 +62,7 @@ fn add_start(command: &mut Cmd, start: &Start, limit: usize) {
         Start::Cursor(device) => {
             command.arg("cursor").arg(device.as_ref().map_or("", |device| device.as_str())).arg(0)
         }
+        Start::CursorOrNow(device) => command.arg("cursor_or_now").arg(device.as_str()).arg(0),
         Start::Now => command.arg("now").arg("").arg(0),
         Start::Oldest => command.arg("oldest").arg("").arg(0),
     };
@@ -119,7 +120,7 @@ fn message(
         id,
         channel: channel.clone(),
         // Numbers go on across epochs, so all that is kept has a number in this one.
-        position: Some(crate::protocol::Position::new(epoch, seq)),
+        position: Some(Position::new(epoch, seq)),
         accepted_at_us,
         expires_at_ms,
         data,

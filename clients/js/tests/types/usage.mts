@@ -33,6 +33,8 @@ const off: () => void = connection.on('message', (message: Message<Order>) => {
 connection.on('gap', ({ from, to, reason }) => [from, to, reason]);
 connection.on('state', ({ state, code, reason, retryInMs }) => state === 'connected' && [code, reason, retryInMs]);
 connection.on('error', ({ code, message, cause }) => [code, message, cause]);
+connection.subscribe('orders.42');
+connection.unsubscribe(['orders.42', ...connection.topics]);
 off();
 await connection.close();
 

@@ -1,8 +1,8 @@
 -- Reads a part of the mailbox; behind route.lua it is a join.
 --
 -- ARGV[7] limit  entries; one more is answered if there is one
--- ARGV[8] start  'after', 'cursor', 'now' or 'oldest'
--- ARGV[9] epoch  'after': 8 bytes; 'cursor': the device, or empty
+-- ARGV[8] start  'after', 'cursor', 'cursor_or_now', 'now' or 'oldest'
+-- ARGV[9] epoch  'after': 8 bytes; 'cursor': the device, or empty; 'cursor_or_now': the device
 -- ARGV[10] seq   'after'
 --
 -- Answers {head, id, h, m, id, h, m, …}; head is known B, epoch c8, seq I6, after
@@ -15,10 +15,14 @@ local from_epoch, from_seq
 local newcomer, place_epoch, place_seq = false, NONE, 0
 if start == 'after' then
   from_epoch, from_seq = ARGV[9], tonumber(ARGV[10])
-elseif start == 'cursor' and ARGV[9] ~= '' then
+elseif start == 'cursor_or_now' or (start == 'cursor' and ARGV[9] ~= '') then
   local cursor = call('HGET', KEYS[6], ARGV[9])
   newcomer = not cursor
-  if cursor then from_epoch, from_seq = struct.unpack('>c8I6', cursor) end
+  if cursor then
+    from_epoch, from_seq = struct.unpack('>c8I6', cursor)
+  elseif start == 'cursor_or_now' then
+    start = 'now'
+  end
 end
 
 if not known then

@@ -1,0 +1,72 @@
+// Which topics a connection listens to, as its owner wants it and as the node
+// knows it.
+
+import type { Positions } from './types.js';
+
+const channelOf = (topic: string) => `topic:${topic}`;
+
+/** What the node has to be told. */
+export interface Wish {
+  topics: string[];
+  positions: Positions;
+}
+
+export class Topics {
+  readonly #wanted = new Set<string>();
+  /** What this link's node was told of. */
+  readonly #told = new Set<string>();
+  /** What was given up on this link: the last of it may be on its way. */
+  readonly #left = new Set<string>();
+
+  list(): string[] {
+    return [...this.#wanted];
+  }
+
+  add(topics: readonly string[]): void {
+    for (const topic of topics) this.#wanted.add(topic.replace(/^topic:/, ''));
+  }
+
+  /** Returns the channels that were given up. */
+  remove(topics: readonly string[]): string[] {
+    const names = topics.map((topic) => topic.replace(/^topic:/, ''));
+    return names.filter((name) => this.#wanted.delete(name)).map(channelOf);
+  }
+
+  /** Another link: its node knows of nothing. */
+  restart(): string[] {
+    this.#told.clear();
+    this.#left.clear();
+    const topics = this.list();
+    for (const topic of topics) this.#told.add(topic);
+    return topics;
+  }
+
+  /** Topics that the node has not been told of, and where to go on in them. */
+  joining(positions: Positions): Wish | undefined {
+    const topics = this.list().filter((topic) => !this.#told.has(topic));
+    if (topics.length === 0) return undefined;
+    const known: Positions = {};
+    for (const topic of topics) {
+      this.#told.add(topic);
+      this.#left.delete(channelOf(topic));
+      const pos = positions[channelOf(topic)];
+      if (pos !== undefined) known[channelOf(topic)] = pos;
+    }
+    return { topics, positions: known };
+  }
+
+  /** Topics that the node has to be told are no longer wanted. */
+  leaving(): string[] | undefined {
+    const topics = [...this.#told].filter((topic) => !this.#wanted.has(topic));
+    for (const topic of topics) {
+      this.#told.delete(topic);
+      this.#left.add(channelOf(topic));
+    }
+    return topics.length > 0 ? topics : undefined;
+  }
+
+  /** Whether a channel was given up, so that nothing of it is to be shown any more. */
+  hasLeft(channel: string): boolean {
+    return this.#left.has(channel);
+  }
+}

@@ -1,0 +1,111 @@
+// Topics: asked for, kept up across connections, given up.
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, mock, test } from 'node:test';
+import { connect } from 'postrider';
+import { FakeServer, pos, record, settle } from './support/fake.mjs';
+
+const NEWS = 'topic:news';
+let server;
+
+beforeEach(() => {
+  server = new FakeServer();
+  mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
+});
+afterEach(() => mock.timers.reset());
+
+async function begun(topics = []) {
+  const connection = connect('http://node.test', { WebSocket: server.WebSocket });
+  if (topics.length > 0) connection.subscribe(topics);
+  const seen = record(connection);
+  await settle();
+  return { connection, seen, peer: server.last };
+}
+
+async function connected(topics) {
+  const all = await begun(topics);
+  await all.peer.hello();
+  return all;
+}
+
+async function reconnected() {
+  mock.timers.tick(30_000);
+  await settle();
+  await server.last.hello();
+  return server.last;
+}
+
+const subscribed = (peer, seq) => peer.send({ type: 'subscribed', topics: ['news'], resumed: false, positions: { [NEWS]: pos(seq) } });
+const numbers = (seen) => seen.messages.map(({ data }) => data);
+
+test('topics asked for before connecting are asked for with the first frame', async () => {
+  const { connection, peer } = await connected(['news', 'topic:orders.42', 'news']);
+  assert.deepEqual(connection.topics, ['news', 'orders.42']);
+  assert.deepEqual(peer.frames, [{ type: 'resume', positions: {}, topics: ['news', 'orders.42'] }]);
+});
+
+test('a topic asked for later is kept up, and goes on where it was', async () => {
+  const { connection, peer, seen } = await connected();
+  connection.subscribe('news');
+  connection.subscribe(['news']);
+  assert.deepEqual(peer.of('subscribe'), [{ type: 'subscribe', topics: ['news'], positions: {} }]);
+  await subscribed(peer, 7);
+  assert.equal(connection.positions[NEWS], pos(7));
+  await peer.message(8, { channel: NEWS });
+  await peer.close(1006);
+  const next = await reconnected();
+  const [resume] = next.of('resume');
+  assert.deepEqual([resume.topics, resume.positions[NEWS]], [['news'], pos(8)]);
+  assert.deepEqual(next.of('subscribe'), []);
+  assert.deepEqual(numbers(seen), [8]);
+});
+
+test('what is asked for while the session is being set up is asked for once it is', async () => {
+  const { connection, peer } = await begun(['news', 'old']);
+  await peer.accept();
+  peer.socket.onopen = null; // It opens once.
+  connection.subscribe('late');
+  connection.unsubscribe('old');
+  assert.deepEqual(peer.of('resume')[0].topics, ['news', 'old']);
+  await peer.hello();
+  assert.deepEqual(peer.of('subscribe'), [{ type: 'subscribe', topics: ['late'], positions: {} }]);
+  assert.deepEqual(peer.of('unsubscribe'), [{ type: 'unsubscribe', topics: ['old'] }]);
+});
+
+test('of a topic that was given up nothing is given any more, nor kept', async () => {
+  const { connection, peer, seen } = await connected(['news']);
+  await peer.message(1, { channel: NEWS });
+  connection.unsubscribe(['topic:news', 'never']);
+  assert.deepEqual(peer.of('unsubscribe'), [{ type: 'unsubscribe', topics: ['news'] }]);
+  await peer.message(2, { channel: NEWS });
+  await peer.send({ type: 'gap', channel: NEWS, from: pos(1), to: pos(2), reason: 'trimmed' });
+  await peer.message(3);
+  assert.deepEqual([numbers(seen), seen.gaps, connection.positions[NEWS]], [[1, 3], [], undefined]);
+  connection.subscribe('news');
+  await subscribed(peer, 9);
+  await peer.message(10, { channel: NEWS });
+  assert.deepEqual(numbers(seen), [1, 3, 10]);
+  connection.unsubscribe('news');
+  await peer.close(1006);
+  const next = await reconnected();
+  assert.equal(next.of('resume')[0].topics, undefined);
+});
+
+test('a topic that is refused is reported and not asked for again', async () => {
+  const { connection, peer, seen } = await connected(['news', 'secret']);
+  await peer.send({ type: 'error', code: 'topic_not_allowed', message: 'not with this token', topics: ['secret'] });
+  assert.deepEqual(connection.topics, ['news']);
+  assert.deepEqual(seen.errors.map(({ code, message }) => [code, message]), [['topic_not_allowed', 'secret: not with this token']]);
+  assert.deepEqual(peer.of('unsubscribe'), []);
+  await peer.close(1006);
+  const next = await reconnected();
+  assert.deepEqual(next.of('resume')[0].topics, ['news']);
+});
+
+test('a topic that could not be had just now is had with the next connection', async () => {
+  const { connection, peer, seen } = await connected(['news']);
+  await peer.send({ type: 'error', code: 'store_away', message: 'in a moment', topics: ['news'] });
+  assert.equal(connection.state, 'connecting');
+  const next = await reconnected();
+  assert.deepEqual(next.of('resume')[0].topics, ['news']);
+  assert.deepEqual([connection.state, seen.errors], ['connected', []]);
+});
