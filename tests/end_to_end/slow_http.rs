@@ -49,7 +49,7 @@ async fn slow_heads_bodies_and_readers_are_closed_and_others_are_served() {
         ("heads", &["-H", "-i", "2"]),
         ("bodies", &["-B", "-i", "2", "-s", "40000"]),
         // Many answers at once, read five bytes at a time behind the smallest window.
-        ("readers", &["-X", "-k", "40", "-n", "3", "-z", "5", "-w", "1", "-y", "8"]),
+        ("readers", &["-X", "-k", "10", "-n", "3", "-z", "5", "-w", "1", "-y", "8"]),
     ];
     let logs = kinds.map(|(name, _)| folder.path().join(name));
     let mut attacks: Vec<_> =
