@@ -38,13 +38,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
 
 /// Alerts whose threshold is passed here; the others need minutes, or more of it.
 const ALERTS_THAT_COME_UP: &[&str] = &[
-    "PostriderConnectsRefused",
     "PostriderFencings",
     "PostriderLedgerDiffers",
     "PostriderMailboxesFull",
     "PostriderNodeDown",
     "PostriderReclaims",
-    "PostriderRedisErrors",
     "PostriderWebhooksDropped",
 ];
 
