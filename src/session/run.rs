@@ -83,6 +83,8 @@ impl Drop for Run {
 impl Run {
     pub(super) fn new(session: Arc<Session>, leftover: Bytes) -> Self {
         let decoder = Decoder::new(session.options.frame_bytes_max);
+        // Even empty it would keep what it was cut from: kilobytes, as long as the session.
+        let leftover = if leftover.is_empty() { Bytes::new() } else { leftover };
         Self { session, decoder, leftover }
     }
 
