@@ -55,7 +55,7 @@ impl Delivery {
                 callers.push((self.parts(&what), answer));
                 appends.push(what);
             }
-            let appended = self.timed("append_batch", self.inner.store.append_batch(appends)).await;
+            let appended = self.timed("append", self.inner.store.append_batch(appends)).await;
             for ((parts, answer), appended) in callers.into_iter().zip(appended) {
                 // A caller that went away does not need to know.
                 let _ = answer.send(self.finish(parts, appended));
