@@ -55,6 +55,7 @@ mod router;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod together;
 mod trail;
 
 use std::sync::Arc;
@@ -71,7 +72,9 @@ pub use push::Pushed;
 use crate::metrics::Metrics;
 use crate::protocol::NodeId;
 use crate::session::Events;
-use crate::store::{self, NodeInfo, Store};
+use crate::store::{self, Append, Join, NodeInfo, Page, Store};
+
+use together::Together;
 
 /// How a node delivers. Defaults carry their reasons.
 #[derive(Debug, Clone)]
@@ -149,6 +152,8 @@ struct Inner {
     clock: clock::StoreClock,
     membership: membership::Membership,
     registry: registry::Registry,
+    pushes: Together<Append, Result<Pushed, store::Error>>,
+    joins: Together<Join, Result<Page, store::Error>>,
     router: router::Router,
     entries: entries::Tracker,
     cursors: cursors::Cursors,
@@ -178,6 +183,8 @@ impl Delivery {
         let node = NodeId::generate();
         store.enrol(node, &info).await?;
         let inner = Inner {
+            pushes: Together::default(),
+            joins: Together::default(),
             router: router::Router::default(),
             entries: entries::Tracker::default(),
             cursors: cursors::Cursors::default(),
