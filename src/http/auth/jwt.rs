@@ -165,6 +165,8 @@ fn refusal(kind: &ErrorKind) -> AuthError {
         ErrorKind::MissingRequiredClaim(claim) if claim == "aud" => AuthError::Audience,
         ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => AuthError::Issuer,
         ErrorKind::InvalidClaimFormat(_) => AuthError::Times,
+        // The signature is good, and the library stumbles over a `sub` that is a list or an object.
+        ErrorKind::Json(_) => AuthError::Subject,
         ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName | ErrorKind::UnsupportedAlgorithm => {
             AuthError::Algorithm
         }

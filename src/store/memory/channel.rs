@@ -10,11 +10,10 @@ use std::sync::Arc;
 
 use crate::protocol::{Channel, Device, NodeId, Position};
 use crate::store::{
-    Append, Appended, ChannelInfo, DEVICES_MAX, Error, Gap, GapReason, Ledger, Limits, Page, Route, Settled,
-    Start,
+    Append, Appended, ChannelInfo, DEVICES_MAX, Error, Gap, GapReason, Ledger, Page, Route, Settled, Start,
 };
 
-use super::clock::Now;
+use super::clock::{Circumstances, Now};
 use super::cursors::Cursors;
 use super::mailbox::{Kept, Mailbox};
 use super::numbering::{Meaning, Numbering};
@@ -28,15 +27,6 @@ const REPORT_PATIENCE_MS: u64 = 60_000;
 /// What a channel and each of its cursors and routes take, roughly.
 const OVERHEAD_BYTES: usize = 512;
 const LINE_OVERHEAD_BYTES: usize = 128;
-
-/// What a channel is told about the world by each call.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Circumstances<'a> {
-    pub(super) now: Now,
-    /// The life of the store.
-    pub(super) run: u64,
-    pub(super) limits: &'a Limits,
-}
 
 /// All that is kept of one channel.
 #[derive(Debug, Clone, Default)]

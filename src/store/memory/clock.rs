@@ -4,6 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use crate::store::Limits;
+
 /// Starts at the wall clock's time and from there on follows tokio's clock: it
 /// never goes back, and tests that pause tokio's clock control it.
 #[derive(Debug)]
@@ -35,6 +37,15 @@ impl Now {
     pub(super) fn ms(self) -> u64 {
         self.us / 1_000
     }
+}
+
+/// What a channel is told about the world by each call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances<'a> {
+    pub(super) now: Now,
+    /// The life of the store.
+    pub(super) run: u64,
+    pub(super) limits: &'a Limits,
 }
 
 #[cfg(test)]

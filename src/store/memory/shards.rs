@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard};
 use crate::protocol::Channel;
 use crate::store::Limits;
 
-use super::channel::{Circumstances, State};
-use super::clock::{Clock, Now};
+use super::channel::State;
+use super::clock::{Circumstances, Clock, Now};
 
 /// Few enough to visit all, many enough that threads rarely meet.
 const SHARDS: usize = 64;

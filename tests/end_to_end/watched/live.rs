@@ -33,6 +33,14 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("store_errors_total/other", "an answer of Redis that nothing here expects"),
     ("webhooks_dropped_total/", "not_followed, given_up, stopped: webhooks.rs"),
     ("http_answers_total/3xx", "nothing redirects"),
+    ("connects_refused_total/address", "limits.rs"),
+    ("connects_refused_total/user", "limits.rs"),
+    ("connects_refused_total/auth", "needs --auth jwt: tokens.rs"),
+    ("requests_limited_total/", "one name for each limit: limits.rs"),
+    ("frames_paced_total", "limits.rs"),
+    ("subscriptions_refused_total/", "topics.rs"),
+    ("jwks_fetches_total/", "needs --auth jwt: tokens.rs"),
+    ("auth_hook_questions_total/", "needs --auth jwt: tokens.rs"),
     ("asks_total/unanswered", "it moves when the node stands still long enough to be asked"),
 ];
 
@@ -47,7 +55,7 @@ const ALERTS_THAT_COME_UP: &[&str] = &[
 ];
 
 /// Panels that may be at zero all the time, since nothing that they show is sure to happen.
-const MAY_BE_ZERO: &[&str] = &[];
+const MAY_BE_ZERO: &[&str] = &["Requests limited", "Sessions held back", "Keys and questions"];
 
 /// As the dashboards' variables make it.
 fn asked(query: &str) -> String {
