@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use crate::protocol::{Channel, Device, Position};
 use crate::store::Ack;
 
 use super::Delivery;
 
-/// Acknowledgements in one call.
-const BATCH_MAX: usize = 512;
+/// Acknowledgements in one call, unless there are more than [`PARTS`] times that.
+const PART_MIN: usize = 64;
+/// A flush comes in so many parts at most, with a pause between them: what comes
+/// at once keeps everything else waiting.
+const PARTS: usize = 32;
 
 /// The latest of each device and channel. Bounded by the sessions there are:
 /// a newer position replaces an older one.
@@ -83,15 +87,26 @@ impl Delivery {
                 () = self.inner.stop.cancelled() => break,
                 () = tokio::time::sleep(self.inner.options.cursor_flush) => {}
             }
-            self.flush_cursors().await;
+            self.flush_slowly(self.inner.options.cursor_flush / PARTS as u32 / 2).await;
         }
         self.flush_cursors().await;
     }
 
     /// Writes every acknowledgement that waits.
     pub(super) async fn flush_cursors(&self) {
+        self.flush_slowly(Duration::ZERO).await;
+    }
+
+    async fn flush_slowly(&self, pause: Duration) {
         let acks = self.inner.cursors.take();
-        for (at, batch) in acks.chunks(BATCH_MAX).enumerate() {
+        let part = acks.len().div_ceil(PARTS).max(PART_MIN);
+        for (at, batch) in acks.chunks(part).enumerate() {
+            if at > 0 && !pause.is_zero() {
+                tokio::select! {
+                    () = self.inner.stop.cancelled() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
             match self.timed("acknowledge", self.inner.store.acknowledge(batch)).await {
                 Ok(settled) => {
                     self.settled(settled);
@@ -100,7 +115,7 @@ impl Delivery {
                 Err(error) => {
                     let error = self.noted(error);
                     tracing::debug!(%error, "acknowledgements wait for the store");
-                    self.inner.cursors.restore(&acks[at * BATCH_MAX..]);
+                    self.inner.cursors.restore(&acks[at * part..]);
                     return;
                 }
             }

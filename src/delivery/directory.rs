@@ -16,6 +16,8 @@ use crate::store::{self, Join, Page};
 
 use super::Delivery;
 
+/// Joins that share a trip at most: each may bring a page of messages.
+const JOINS_MAX: usize = 64;
 /// How often due changes are looked for.
 const TICK: Duration = Duration::from_millis(250);
 /// When a correction that failed is tried again.
@@ -82,11 +84,36 @@ impl Delivery {
     /// Writes a directory entry and reads the mailbox; remembers to correct
     /// what may come of it after all.
     pub(super) async fn join(&self, join: &Join) -> Result<Page, store::Error> {
-        let page = self.timed("join", self.inner.store.join(join)).await.map_err(|error| self.noted(error));
+        let page = self.join_together(join.clone()).await.map_err(|error| self.noted(error));
         if page.is_err() || join.node != self.node() {
             self.inner.directory.in_doubt(&join.channel, join.node);
         }
         page
+    }
+
+    async fn join_together(&self, join: Join) -> Result<Page, store::Error> {
+        let Some(taken) = self.inner.joins.call(join) else {
+            return Err(store::Error::Unavailable("too many sessions wait for it".to_owned()));
+        };
+        if taken.to_begin {
+            self.inner.tasks.spawn(self.clone().run_joins());
+        }
+        let gone = |_| Err(store::Error::Unavailable("the node is stopping".to_owned()));
+        taken.answer.await.unwrap_or_else(gone)
+    }
+
+    /// Makes trips until no join waits.
+    async fn run_joins(self) {
+        let mut trips = self.inner.joins.trips();
+        while let Some(calls) = trips.take(JOINS_MAX) {
+            let (joins, callers): (Vec<_>, Vec<_>) =
+                calls.into_iter().map(|call| (call.what, call.answer)).unzip();
+            let pages = self.timed("join", self.inner.store.join_batch(joins)).await;
+            for (answer, page) in callers.into_iter().zip(pages) {
+                // A session that went away does not need to know.
+                let _ = answer.send(page);
+            }
+        }
     }
 
     pub(super) async fn run_directory(self) {

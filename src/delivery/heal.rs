@@ -13,7 +13,7 @@ use super::Delivery;
 use super::held::Held;
 
 /// Channels in one comparison.
-const CHUNK: usize = 250;
+const CHUNK: usize = 100;
 
 impl Delivery {
     pub(super) async fn run_heal(self) {

@@ -60,6 +60,7 @@ mod subscribe;
 mod subscribers;
 #[cfg(test)]
 mod tests;
+mod together;
 #[cfg(test)]
 mod topic_tests;
 mod trail;
@@ -81,7 +82,9 @@ use crate::metrics::Metrics;
 use crate::protocol::NodeId;
 use crate::session::Events;
 use crate::spans::Spans;
-use crate::store::{self, NodeInfo, Store};
+use crate::store::{self, Append, Join, NodeInfo, Page, Store};
+
+use together::Together;
 
 /// How a node delivers. Defaults carry their reasons.
 #[derive(Debug, Clone)]
@@ -169,6 +172,8 @@ struct Inner {
     clock: clock::StoreClock,
     membership: membership::Membership,
     registry: registry::Registry,
+    pushes: Together<Append, Result<Pushed, store::Error>>,
+    joins: Together<Join, Result<Page, store::Error>>,
     router: router::Router,
     entries: entries::Tracker,
     cursors: cursors::Cursors,
@@ -198,6 +203,8 @@ impl Delivery {
         let node = NodeId::generate();
         store.enrol(node, &info).await?;
         let inner = Inner {
+            pushes: Together::default(),
+            joins: Together::default(),
             router: router::Router::default(),
             entries: entries::Tracker::default(),
             cursors: cursors::Cursors::default(),

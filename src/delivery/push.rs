@@ -7,7 +7,11 @@ use crate::protocol::{Channel, Message, MessageId, Position, entry};
 use crate::store::{self, Append, Appended, Sent};
 
 use super::finished::Finished;
+use super::together::Call;
 use super::{Delivery, trail};
+
+/// Pushes that share a trip at most.
+const PUSHES_MAX: usize = 256;
 
 /// What the sender is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,13 +35,32 @@ impl Delivery {
     /// # Errors
     /// When the store did not confirm it; then it may still arrive, once.
     pub async fn push(&self, append: Append) -> Result<Pushed, store::Error> {
-        let delivery = self.clone();
-        let push = async move {
-            let parts = delivery.parts(&append);
-            let appended = delivery.timed("append", delivery.inner.store.append(append)).await;
-            delivery.finish(parts, appended)
+        let Some(taken) = self.inner.pushes.call(append) else {
+            return Err(store::Error::Unavailable("too many pushes wait for it".to_owned()));
         };
-        Finished::new(&self.inner.tasks, push).await
+        if taken.to_begin {
+            self.inner.tasks.spawn(self.clone().run_pushes());
+        }
+        let gone = |_| Err(store::Error::Unavailable("the node is stopping".to_owned()));
+        taken.answer.await.unwrap_or_else(gone)
+    }
+
+    /// Makes trips until no push waits.
+    async fn run_pushes(self) {
+        let mut trips = self.inner.pushes.trips();
+        while let Some(calls) = trips.take(PUSHES_MAX) {
+            let (mut appends, mut callers) =
+                (Vec::with_capacity(calls.len()), Vec::with_capacity(calls.len()));
+            for Call { what, answer } in calls {
+                callers.push((self.parts(&what), answer));
+                appends.push(what);
+            }
+            let appended = self.timed("append", self.inner.store.append_batch(appends)).await;
+            for ((parts, answer), appended) in callers.into_iter().zip(appended) {
+                // A caller that went away does not need to know.
+                let _ = answer.send(self.finish(parts, appended));
+            }
+        }
     }
 
     /// Accepts many messages in one trip; answers in input order.

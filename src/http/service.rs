@@ -1,8 +1,9 @@
 //! Around every route: whose request it is and what it is called, and problems
 //! rendered with that.
 //!
-//! A plain `POST /v1/push` does not go through warp: of what a push costs the
-//! node, its chain of filters was more than reading the push itself.
+//! A plain `POST /v1/push` and a `GET /v1/ws` do not go through warp: of what a
+//! push costs the node, its chain of filters was more than reading the push
+//! itself.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::Service as _;
+use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request};
 use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +81,9 @@ impl Service {
                     Ok(caller.finish(answer))
                 });
             }
+            if is_socket(&request) {
+                return Box::pin(std::future::ready(Ok(caller.finish(app.take_socket(request, client)))));
+            }
             let answer = routes.call(request);
             Box::pin(async move { Ok(caller.finish(answer.await?)) })
         };
@@ -118,7 +123,19 @@ fn is_push(request: &Request<Incoming>) -> bool {
     request.method() == Method::POST && request.uri().path() == "/v1/push"
 }
 
+/// Likewise, of connections.
+fn is_socket(request: &Request<Incoming>) -> bool {
+    request.method() == Method::GET && request.uri().path() == "/v1/ws"
+}
+
 impl App {
+    fn take_socket(&self, mut request: Request<Incoming>, client: ClientAddress) -> Response {
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let query = request.uri().query().unwrap_or_default();
+        let answer = self.upgrade(request.headers(), query, client, upgrade);
+        answer.unwrap_or_else(Reply::into_response)
+    }
+
     async fn take_push(&self, request: Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
         let answer = match body::read(body.into_data_stream(), self.inner.options.body_bytes_max).await {

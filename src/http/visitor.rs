@@ -57,9 +57,11 @@ impl<'a> Whose<'a> {
 }
 
 /// A session's whole task: it keeps the visitor's place until the session is over.
-pub(super) async fn visits(app: App, visitor: Visitor, session: Arc<Session>, run: Run) {
+pub(super) async fn visits(app: App, visitor: Visitor, session: Arc<Session>, mut run: Run) {
     let since = Instant::now();
-    run.await;
+    // Awaited in place: moved, it would take its room twice for as long as it runs.
+    (&mut run).await;
+    drop(run);
     app.inner.expiries.forget(session.id());
     visitor.left(&session, since);
 }

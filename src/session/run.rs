@@ -100,6 +100,8 @@ impl Drop for Run {
 impl Run {
     pub(super) fn new(session: Arc<Session>, leftover: Bytes) -> Self {
         let decoder = Decoder::new(session.options.frame_bytes_max);
+        // Even empty it would keep what it was cut from: kilobytes, as long as the session.
+        let leftover = if leftover.is_empty() { Bytes::new() } else { leftover };
         let pace = Pace { left: session.options.frames_per_second_max, since: Instant::now(), pause: None };
         Self { session, decoder, leftover, pace }
     }

@@ -162,6 +162,9 @@ pub trait Store: Access + Inquiries + Send + Sync + fmt::Debug + 'static {
     /// concurrent push is seen by the route or by the page, never by neither.
     async fn join(&self, join: &Join) -> Result<Page, Error>;
 
+    /// [`join`](Self::join) for many in one trip; results in input order.
+    async fn join_batch(&self, joins: Vec<Join>) -> Vec<Result<Page, Error>>;
+
     /// Sets how many sessions `node` has for `channel`; 0 removes the entry.
     /// Ignored when the directory holds a higher generation of that node.
     async fn leave(

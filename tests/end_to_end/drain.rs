@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::harness::{
     Cluster, Device, Dial, NodeOptions, PATIENCE, RedisServer, Refused, eventually, settled,
@@ -92,6 +94,29 @@ async fn a_draining_node_takes_no_new_sessions() {
         }
     })
     .await;
+    // Requests are answered on, but not over connections that balancers would keep.
+    let answer = cluster.nodes[0].api().push(&json!({"to": "user:ann", "data": 1})).await;
+    assert_eq!((answer.status, answer.header("connection")), (202, Some("close")));
+}
+
+#[tokio::test]
+async fn a_push_that_was_on_its_way_when_the_listener_closed_is_accepted() {
+    let mut cluster = cluster("drain_delay_ms = 0\ndrain_window_ms = 0\n").await;
+    let address = cluster.nodes[0].address();
+    let mut waiting = TcpStream::connect(address).await.expect("the node listens");
+    cluster.nodes[0].terminate();
+    eventually(PATIENCE, "nobody is let in any more", async || TcpStream::connect(address).await.is_err())
+        .await;
+    let body = r#"{"to": "user:ann", "data": "at the last moment"}"#;
+    let head = format!("POST /v1/push HTTP/1.1\r\nhost: postrider\r\ncontent-length: {}\r\n\r\n", body.len());
+    waiting.write_all(format!("{head}{body}").as_bytes()).await.expect("the connection is open");
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).await.expect("an answer, and then the end");
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    assert!(cluster.nodes[0].exit(PATIENCE).await.success());
+    let device = Device::connect(cluster.nodes[1].envelope("ann")).await;
+    device.wait_messages(1).await;
+    assert_eq!(device.payloads(), [json!("at the last moment")]);
 }
 
 #[tokio::test]

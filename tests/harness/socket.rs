@@ -203,11 +203,6 @@ impl Socket {
         self.look(|record| record.texts.clone())
     }
 
-    /// The latest text.
-    pub fn last_text(&self) -> Option<String> {
-        self.look(|record| record.texts.last().cloned())
-    }
-
     /// How many texts were received so far.
     pub fn count(&self) -> usize {
         self.look(|record| record.texts.len())

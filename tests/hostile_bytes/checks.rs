@@ -17,8 +17,8 @@ use postrider::protocol::rest::{BatchBody, PushBody, Recipients};
 use postrider::protocol::ws::{Decoder, Event, Violation};
 use postrider::protocol::{Channel, Device, Epoch, Message, MessageId, Position, trace};
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, WebSocket};
 
@@ -133,15 +133,23 @@ pub(crate) fn envelope(text: &[u8]) {
             assert_eq!(object["positions"][channel], position.to_string());
         }
     };
+    let topics = |topics: &[String]| {
+        let found = object.get("topics").cloned().unwrap_or_else(|| json!([]));
+        assert_eq!(found, Value::from(topics));
+    };
     match &frame {
-        ClientFrame::Auth { token, positions: given } => {
+        ClientFrame::Auth { token, positions: given, topics: asked } => {
             assert_eq!(object["token"], token.as_str());
             positions(given);
+            topics(asked);
         }
-        ClientFrame::Resume { positions: given } | ClientFrame::Ack { positions: given } => positions(given),
-        ClientFrame::Subscribe { channels } | ClientFrame::Unsubscribe { channels } => {
-            assert_eq!(object["channels"], Value::from(channels.clone()));
+        ClientFrame::Ack { positions: given } => positions(given),
+        ClientFrame::Resume { positions: given, topics: asked }
+        | ClientFrame::Subscribe { positions: given, topics: asked, .. } => {
+            positions(given);
+            topics(asked);
         }
+        ClientFrame::Unsubscribe { topics: asked } => topics(asked),
         ClientFrame::Pong => assert_eq!(object["type"], "pong"),
         ClientFrame::Unknown => assert!(object["type"].is_string()),
     }

@@ -127,6 +127,12 @@ impl Store for FaultyStore {
         self.call("join", |store| async move { store.join(&join).await }).await
     }
 
+    async fn join_batch(&self, joins: Vec<Join>) -> Vec<Result<Page, Error>> {
+        let count = joins.len();
+        let results = self.call("join", |store| async move { Ok(store.join_batch(joins).await) }).await;
+        results.unwrap_or_else(|error| vec![Err(error); count])
+    }
+
     async fn leave(
         &self,
         node: NodeId,

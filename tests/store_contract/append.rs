@@ -196,3 +196,33 @@ pub(crate) async fn all_channels(store: &dyn Store) -> HashSet<Channel> {
         cursor = next;
     }
 }
+
+/// Plain messages go another way than those with a key, and may not overtake them.
+pub(crate) async fn a_batch_keeps_the_order_of_each_channel(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let (alice, bob) = (channel("alice"), channel("bob"));
+    push_many(&*store, &alice, 1).await;
+    let collapsing = |n| Append { collapse_key: Some("k".into()), ..message(&alice, n) };
+    let short = |n| Append { ttl_ms: LONG_MS / 2, ..message(&alice, n) };
+    let appends = vec![
+        message(&alice, 2),
+        message(&bob, 1),
+        collapsing(3),
+        message(&alice, 4),
+        short(5),
+        message(&bob, 2),
+        message(&alice, 6),
+    ];
+    for result in store.append_batch(appends).await {
+        result.expect("appended");
+    }
+    assert_eq!(texts(&read(&*store, &alice, Start::Oldest).await), ["1", "2", "3", "4", "5", "6"]);
+    // Now that it expires in another order than it came in.
+    let appends = (7..=9).map(|n| message(&alice, n)).collect();
+    let results = store.append_batch(appends).await;
+    let seqs: Vec<_> =
+        results.into_iter().map(|one| one.expect("appended").position.expect("durable").seq).collect();
+    assert_eq!(seqs, [7, 8, 9]);
+    assert_eq!(texts(&read(&*store, &bob, Start::Oldest).await), ["1", "2"]);
+    inspect(&*store, &alice).await;
+}

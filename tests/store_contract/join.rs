@@ -208,3 +208,50 @@ pub(crate) async fn routes_of_a_gone_node_are_dropped_whatever_their_generation(
     }
     assert_eq!(routes(&*store, &channels[4]).await.len(), 2);
 }
+
+/// Whatever state their channels are in, and whoever else comes in the same trip.
+pub(crate) async fn many_join_in_one_trip(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let [new, read, waiting, twice] = ["new", "read", "waiting", "twice"].map(channel);
+    let (here, there) = (NodeId::generate(), NodeId::generate());
+    let epoch = push_many(&*store, &read, 3).await;
+    store.acknowledge(&[received(&read, None, epoch, 3)]).await.expect("acknowledged");
+    let waits = push_many(&*store, &waiting, 2).await;
+    let nameless =
+        |node, channel, generation| Join { start: Start::Cursor(None), ..join(node, channel, generation) };
+    let joins = vec![
+        nameless(here, &new, 1),
+        nameless(here, &read, 2),
+        nameless(here, &waiting, 3),
+        nameless(here, &twice, 4),
+        Join { sessions: 2, ..nameless(here, &twice, 5) },
+        nameless(there, &read, 6),
+        Join { start: Start::Oldest, ..join(here, &read, 7) },
+    ];
+    let pages: Vec<_> = store.join_batch(joins).await.into_iter().map(|page| page.expect("joined")).collect();
+    let told: Vec<_> = pages.iter().map(|page| (page.head, page.after, seqs(page))).collect();
+    let at = |epoch, seq| Some(Position::new(epoch, seq));
+    let expected = [
+        (None, 0, vec![]),
+        (at(epoch, 3), 3, vec![]),
+        (at(waits, 2), 0, vec![1, 2]),
+        (None, 0, vec![]),
+        (None, 0, vec![]),
+        (at(epoch, 3), 3, vec![]),
+        (at(epoch, 3), 0, vec![1, 2, 3]),
+    ];
+    assert_eq!(told, expected);
+    assert!(pages.iter().all(|page| page.gap.is_none() && page.complete));
+
+    let line = |node, generation, sessions| Route { node, generation, sessions };
+    assert_eq!(routes(&*store, &new).await, [line(here, 1, 1)]);
+    assert_eq!(routes(&*store, &twice).await, [line(here, 5, 2)]);
+    let mut both = [line(here, 7, 1), line(there, 6, 1)];
+    both.sort_by_key(|route| route.node);
+    assert_eq!(routes(&*store, &read).await, both);
+    let mut indexed = store.orphaned_channels(here, 10).await.expect("listed");
+    indexed.sort();
+    assert_eq!(indexed, [new, read.clone(), twice, waiting]);
+    assert_eq!(store.orphaned_channels(there, 10).await.expect("listed"), [read]);
+    assert!(store.join_batch(Vec::new()).await.is_empty());
+}

@@ -48,6 +48,7 @@ macro_rules! suite {
                     now_begins_behind_the_last_message
                     heads_come_in_input_order
                     a_batch_answers_in_input_order
+                    a_batch_keeps_the_order_of_each_channel
                     concurrent_appends_are_dense_and_ascending
                 }
                 access {
@@ -104,6 +105,7 @@ macro_rules! suite {
                     joining_an_unknown_channel_makes_only_a_route
                     a_push_beside_a_join_is_seen_by_route_or_page
                     routes_of_a_gone_node_are_dropped_whatever_their_generation
+                    many_join_in_one_trip
                 }
                 acks {
                     received_means_by_at_least_one_device

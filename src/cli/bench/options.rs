@@ -122,6 +122,10 @@ pub(super) struct Options {
     /// Let the nodes meet in this Redis instead of a private redis-server.
     #[arg(long, value_name = "URL", conflicts_with_all = ["node", "memory"])]
     redis: Option<String>,
+    /// Push the bare payload to this path and the user's name, as other servers take it; they get the
+    /// handshake `GET /v1/ws` with the user's name as the cookie `token`.
+    #[arg(long, value_name = "PATH", requires = "node")]
+    push_path: Option<String>,
     /// The private redis-server's append-only file, and when it is synced.
     #[arg(long, value_name = "WHEN", default_value = "off", value_parser = ["off", "no", "everysec", "always"])]
     appendfsync: String,
@@ -183,6 +187,7 @@ pub(super) struct Setup {
     pub(super) nodes: Nodes,
     pub(super) watched: Vec<Watched>,
     pub(super) api_key: Option<String>,
+    pub(super) push_path: Option<String>,
     pub(super) jwt_secret_file: Option<PathBuf>,
 }
 
@@ -220,6 +225,7 @@ impl Options {
             nodes,
             watched: self.watched()?,
             api_key: api_key.map(|key| key.expose().to_owned()),
+            push_path: self.push_path.clone(),
             jwt_secret_file: self.jwt_secret_file.clone(),
         })
     }
@@ -250,6 +256,10 @@ impl Options {
         )?;
         let users = self.sockets.unwrap_or(0) + self.idle + self.first_user as usize;
         refuse(users > USERS_MAX, format!("--sockets and --idle must be at most {USERS_MAX} together"))?;
+        refuse(
+            self.push_path.is_some() && !matches!(self.workload, Workload::Unicast | Workload::Fanout),
+            "--push-path goes with unicast and fanout".to_owned(),
+        )?;
         refuse(
             self.workload == Workload::Mixed && self.client.is_some_and(|client| client != Client::Envelope),
             "mixed resumes where it was, which takes --client envelope".to_owned(),

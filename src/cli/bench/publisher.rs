@@ -201,7 +201,7 @@ impl Publisher {
                     refused += 1;
                 }
             }
-        } else if answer.status != 202 {
+        } else if !matches!(answer.status, 201 | 202) {
             refused = flight.len() as u64;
             flight.iter().for_each(|(stream, seq)| tally.streams[*stream as usize].refused.push(*seq));
         }

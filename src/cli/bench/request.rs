@@ -31,10 +31,15 @@ pub(super) struct Form {
     /// Messages in one request; none: a plain push.
     pub(super) batch: Option<usize>,
     pub(super) ttl: Option<u64>,
+    /// Bare payloads to this path and the user's name.
+    pub(super) push_path: Option<String>,
 }
 
 impl Request {
     pub(super) fn new(form: &Form, names: &Names, template: &Template) -> Self {
+        if let Some(path) = &form.push_path {
+            return Self::bare(form, path, names, template);
+        }
         let (mut body, mut items) = (Vec::new(), Vec::new());
         if form.batch.is_some() {
             body.extend_from_slice(br#"{"messages":["#);
@@ -68,6 +73,17 @@ impl Request {
             }
         }
         Self { bytes: [head.into_bytes(), body].concat(), items }
+    }
+
+    /// A payload and nothing else, its addressee in the path.
+    fn bare(form: &Form, path: &str, names: &Names, template: &Template) -> Self {
+        let mut bytes = format!("POST {path}").into_bytes();
+        let user = put(&mut bytes, names.name(0).as_bytes());
+        let length = template.bytes().len();
+        let rest = format!(" HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n\r\n", form.host);
+        bytes.extend_from_slice(rest.as_bytes());
+        let payload = put(&mut bytes, template.bytes());
+        Self { bytes, items: vec![Item { user, payload }] }
     }
 
     /// Messages in it.
@@ -163,7 +179,13 @@ mod tests {
     use crate::protocol::rest::{BatchBody, PushBody, Recipients};
 
     fn form(batch: Option<usize>) -> Form {
-        Form { host: "127.0.0.1:1".into(), api_key: Some("key".into()), batch, ttl: Some(60) }
+        Form {
+            host: "127.0.0.1:1".into(),
+            api_key: Some("key".into()),
+            batch,
+            ttl: Some(60),
+            push_path: None,
+        }
     }
 
     fn body(request: &Request) -> &[u8] {
@@ -190,6 +212,18 @@ mod tests {
         (0..3).for_each(|item| request.set(item, item as u32, stamp));
         let batch: BatchBody = serde_json::from_slice(body(&request)).expect("a batch");
         assert_eq!(batch.messages[2].to, Recipients::One(format!("user:{}", names.name(2)).into()));
+    }
+
+    #[test]
+    fn another_server_gets_the_payload_alone() {
+        let (names, template) = (Names::new("b"), Template::new(128));
+        let form = Form { push_path: Some("/pub/".into()), ..form(None) };
+        let mut request = Request::new(&form, &names, &template);
+        let stamp = Stamp { stream: 3, seq: 4, at_ns: 5 };
+        request.set(0, 17, stamp);
+        assert_eq!(template.read(body(&request)), Some(stamp));
+        let line = format!("POST /pub/{} HTTP/1.1\r\n", names.name(17));
+        assert!(request.bytes().starts_with(line.as_bytes()));
     }
 
     #[test]

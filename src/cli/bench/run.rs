@@ -148,6 +148,7 @@ impl Run {
             api_key: setup.api_key.clone(),
             batch: setup.batch,
             ttl: setup.ttl,
+            push_path: setup.push_path.clone(),
         };
         let publisher = |at: usize| {
             let round = Round {

@@ -3,6 +3,7 @@
 mod closing;
 mod keepalive;
 mod model;
+mod size;
 mod tcp;
 mod writing;
 

@@ -44,6 +44,13 @@ impl store::Store for Store {
         call!(self, "join a channel", store => store.join(&join))
     }
 
+    async fn join_batch(&self, joins: Vec<Join>) -> Vec<Result<Page, Error>> {
+        let count = joins.len();
+        let results =
+            self.call("join channels", move |store| async move { Ok(store.join_batch(joins).await) }).await;
+        results.unwrap_or_else(|error| vec![Err(error); count])
+    }
+
     async fn leave(
         &self,
         node: NodeId,

@@ -148,6 +148,17 @@ impl Store {
         shards.change(&channel, |state, at| state.append(append, at))
     }
 
+    fn join_one(&self, join: &Join) -> Page {
+        let route = Route { node: join.node, generation: join.generation, sessions: join.sessions };
+        self.shared.shards.change(&join.channel, |state, at| {
+            state.set_route(route, at.now);
+            lock(&self.shared.nodes).hold(join.node, &join.channel);
+            let page = state.read(&join.channel, &join.start, join.limit, at.now);
+            state.place(&join.start, &page, at);
+            page
+        })
+    }
+
     fn acknowledge_one(&self, ack: &Ack) -> Settled {
         self.shared.shards.change(ack.channel(), |state, at| match ack {
             Ack::Received { device, position, .. } => state.receive(device.as_ref(), *position, at),
@@ -182,14 +193,12 @@ impl super::Store for Store {
 
     async fn join(&self, join: &Join) -> Result<Page, Error> {
         tokio::task::coop::consume_budget().await;
-        let route = Route { node: join.node, generation: join.generation, sessions: join.sessions };
-        Ok(self.shared.shards.change(&join.channel, |state, at| {
-            state.set_route(route, at.now);
-            lock(&self.shared.nodes).hold(join.node, &join.channel);
-            let page = state.read(&join.channel, &join.start, join.limit, at.now);
-            state.place(&join.start, &page, at);
-            page
-        }))
+        Ok(self.join_one(join))
+    }
+
+    async fn join_batch(&self, joins: Vec<Join>) -> Vec<Result<Page, Error>> {
+        tokio::task::coop::consume_budget().await;
+        joins.iter().map(|join| Ok(self.join_one(join))).collect()
     }
 
     async fn leave(

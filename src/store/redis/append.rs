@@ -1,4 +1,6 @@
-//! Accepting messages: one script call each, many of them in one trip.
+//! Accepting messages, many of them in one trip.
+
+use std::collections::HashSet;
 
 use ::redis::{Cmd, Pipeline, Value};
 use bytes::{BufMut, BytesMut};
@@ -22,26 +24,143 @@ const RECORD_VERSION: u8 = 1;
 const NEW: u64 = 0;
 const REPEATED: u64 = 1;
 
+/// Messages in one call of [`Script::Appends`]: Redis does nothing else meanwhile.
+const APPENDS_MAX: usize = 64;
+
 pub(super) async fn one(store: &Store, append: &Append) -> Result<Appended, Error> {
-    let conn = store.link.current()?;
-    let value = store.link.call_one(&conn, WHAT, command(store, &conn, append)).await?;
-    appended(append, value)
+    many(store, std::slice::from_ref(append)).await.pop().expect("an answer to each")
 }
 
+/// What is plain goes in few calls, in one trip; what is not, or turned out not
+/// to be, in a call each, in another.
 pub(super) async fn many(store: &Store, appends: &[Append]) -> Vec<Result<Appended, Error>> {
-    let failed = |error: &Error| appends.iter().map(|_| Err(error.clone())).collect();
+    let mut answers: Vec<Option<Result<Appended, Error>>> = appends.iter().map(|_| None).collect();
+    let plain = plain(appends);
+    if !plain.is_empty() {
+        try_plain(store, appends, &plain, &mut answers).await;
+    }
+    let left: Vec<usize> = (0..appends.len()).filter(|at| answers[*at].is_none()).collect();
+    let each = each(store, left.iter().map(|at| &appends[*at])).await;
+    for (at, answer) in left.into_iter().zip(each) {
+        answers[at] = Some(answer);
+    }
+    answers.into_iter().map(|answer| answer.expect("an answer to each")).collect()
+}
+
+/// Which appends [`Script::Appends`] may do: none that comes behind another kind
+/// of append to its channel, or it would overtake that.
+fn plain(appends: &[Append]) -> Vec<usize> {
+    let mut behind_others = HashSet::new();
+    let mut is_plain = |append: &Append| {
+        let plain = append.ttl_ms > 0 && append.collapse_key.is_none() && append.idempotency.is_none();
+        if !plain {
+            behind_others.insert(append.channel.clone());
+        }
+        plain && (behind_others.is_empty() || !behind_others.contains(&append.channel))
+    };
+    (0..appends.len()).filter(|at| is_plain(&appends[*at])).collect()
+}
+
+/// Answers those of `plain` that were done, or failed.
+async fn try_plain(
+    store: &Store,
+    appends: &[Append],
+    plain: &[usize],
+    answers: &mut [Option<Result<Appended, Error>>],
+) {
+    let replies = match store.link.current() {
+        Ok(conn) => {
+            let mut pipeline = Pipeline::with_capacity(plain.len().div_ceil(APPENDS_MAX));
+            for part in plain.chunks(APPENDS_MAX) {
+                pipeline.add_command(plain_command(store, &conn, part.iter().map(|at| &appends[*at])));
+            }
+            store.link.call(&conn, WHAT, &pipeline).await
+        }
+        Err(error) => Err(error),
+    };
+    let replies = replies.unwrap_or_else(|error| vec![Err(error); plain.len().div_ceil(APPENDS_MAX)]);
+    for (part, reply) in plain.chunks(APPENDS_MAX).zip(replies) {
+        let parts = reply.and_then(|reply| PlainAnswers::read(reply, part.len()));
+        match parts {
+            Ok(mut parts) => {
+                for at in part {
+                    answers[*at] = parts.next(&appends[*at]).transpose();
+                }
+            }
+            Err(error) => part.iter().for_each(|at| answers[*at] = Some(Err(error.clone()))),
+        }
+    }
+}
+
+fn plain_command<'a>(
+    store: &Store,
+    conn: &Conn,
+    appends: impl ExactSizeIterator<Item = &'a Append> + Clone,
+) -> Cmd {
+    let mut command = Script::Appends.call(appends.len() * 2);
+    for append in appends.clone() {
+        store.keys.add_mailbox(&mut command, &append.channel);
+    }
+    command.arg(&conn.run).arg(store.limits.mailbox_messages_max);
+    for append in appends {
+        command.arg(append.ttl_ms.min(MS_MAX)).arg(&record(append)[..]);
+    }
+    command
+}
+
+/// The answers of one call of [`Script::Appends`].
+struct PlainAnswers {
+    accepted_at_us: u64,
+    rest: std::vec::IntoIter<Value>,
+}
+
+impl PlainAnswers {
+    fn read(reply: Value, count: usize) -> Result<Self, Error> {
+        let mut rest = reply::list(REPLY, reply)?.into_iter();
+        let at = rest.next().unwrap_or_default();
+        let accepted_at_us = Packed::new(REPLY, reply::bytes(REPLY, at)?).number(7)?;
+        if rest.len() != count {
+            return Err(corrupt(REPLY, format!("{} answers to {count} appends", rest.len())));
+        }
+        Ok(Self { accepted_at_us, rest })
+    }
+
+    /// The next answer; none if nothing was done.
+    fn next(&mut self, append: &Append) -> Result<Option<Appended>, Error> {
+        let answer = reply::bytes(REPLY, self.rest.next().unwrap_or_default())?;
+        if answer.is_empty() {
+            return Ok(None);
+        }
+        let mut packed = Packed::new(REPLY, answer);
+        Ok(Some(Appended {
+            id: append.id,
+            position: Some(packed.position()?),
+            accepted_at_us: self.accepted_at_us,
+            expires_at_ms: self.accepted_at_us / 1_000 + append.ttl_ms.min(MS_MAX),
+            routes: packed.routes()?,
+            repeated: false,
+            settled: Settled::default(),
+        }))
+    }
+}
+
+async fn each<'a>(
+    store: &Store,
+    appends: impl ExactSizeIterator<Item = &'a Append> + Clone,
+) -> Vec<Result<Appended, Error>> {
+    let failed = |error: &Error| appends.clone().map(|_| Err(error.clone())).collect();
     let conn = match store.link.current() {
         Ok(conn) => conn,
         Err(error) => return failed(&error),
     };
     let mut pipeline = Pipeline::with_capacity(appends.len());
-    for append in appends {
+    for append in appends.clone() {
         pipeline.add_command(command(store, &conn, append));
     }
     match store.link.call(&conn, WHAT, &pipeline).await {
         Ok(replies) => {
             let reply = |(append, reply): (_, Result<Value, Error>)| reply.and_then(|v| appended(append, v));
-            appends.iter().zip(replies).map(reply).collect()
+            appends.clone().zip(replies).map(reply).collect()
         }
         Err(error) => failed(&error),
     }

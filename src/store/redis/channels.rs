@@ -22,9 +22,9 @@ pub(super) const INDEX_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long that of a node without a stream is kept.
 const STRAY_INDEX_TTL_MS: u64 = 10_000;
 /// Scripts compute in doubles; no node makes so many registrations.
-const GENERATION_MAX: u64 = (1 << 53) - 1;
+pub(super) const GENERATION_MAX: u64 = (1 << 53) - 1;
 /// Commands in one pipeline, so that a long list does not keep others waiting.
-const PART: usize = 1_000;
+const PART: usize = 200;
 const SCAN_KEYS: usize = 1_000;
 const INFO: &str = "what is known of a channel";
 
@@ -33,11 +33,18 @@ pub(super) fn add_route(command: &mut Cmd, node: NodeId, generation: u64, sessio
     command.arg(&node.bits().to_be_bytes()).arg(generation.min(GENERATION_MAX)).arg(sessions);
 }
 
-/// Notes the channel in the node's index.
-pub(super) fn add_to_index(store: &Store, node: NodeId, channel: &Channel) -> Cmd {
+/// Notes channels in the node's index.
+pub(super) fn add_to_index<'a>(
+    store: &Store,
+    node: NodeId,
+    channels: impl Iterator<Item = &'a Channel>,
+) -> Cmd {
     let mut command = Script::Index.call(2);
     command.arg(store.keys.index(node)).arg(store.keys.stream(node));
-    command.arg(channel.as_str()).arg(INDEX_TTL_MS).arg(STRAY_INDEX_TTL_MS);
+    command.arg(INDEX_TTL_MS).arg(STRAY_INDEX_TTL_MS);
+    for channel in channels {
+        command.arg(channel.as_str());
+    }
     command
 }
 
@@ -65,7 +72,7 @@ pub(super) async fn leave(
     let replies = store.link.call_all(&conn, WHAT, &pipeline).await?;
     let routes = read_directory(replies.into_iter().nth(1).unwrap_or_default())?;
     if routes.iter().any(|route| route.node == node) {
-        store.link.call_one(&conn, WHAT, add_to_index(store, node, channel)).await?;
+        store.link.call_one(&conn, WHAT, add_to_index(store, node, std::iter::once(channel))).await?;
     }
     Ok(())
 }

@@ -9,9 +9,10 @@ use ::redis::Cmd;
 use crate::protocol::{Channel, MessageId, NodeId};
 
 const META: char = 'm';
+const BOX: char = 'b';
 /// The keys of a channel in the order of `prelude.lua`: meta, box, keys, expiries,
 /// lineage, cursors.
-const CHANNEL: [char; 6] = [META, 'b', 'k', 'x', 'e', 'c'];
+const CHANNEL: [char; 6] = [META, BOX, 'k', 'x', 'e', 'c'];
 const IDEMPOTENCY: char = 'i';
 const ONLINE: char = 'o';
 const ANSWERS: char = 'a';
@@ -45,6 +46,15 @@ impl Keys {
             key.replace_range(letter..=letter, kind.encode_utf8(&mut [0; 4]));
             command.arg(&key);
         }
+    }
+
+    /// Appends the keys of a channel's meta and box.
+    pub(super) fn add_mailbox(&self, command: &mut Cmd, channel: &Channel) {
+        let mut key = self.key(META, channel.as_str());
+        command.arg(&key);
+        let letter = self.prefix.len() + 1;
+        key.replace_range(letter..=letter, BOX.encode_utf8(&mut [0; 4]));
+        command.arg(&key);
     }
 
     /// How many keys [`add_channel`](Self::add_channel) appends.
@@ -123,14 +133,17 @@ impl Keys {
         key.push(':');
         key.push(kind);
         key.push_str(":{");
-        for c in name.chars() {
-            match c {
-                '%' => key.push_str("%25"),
-                '{' => key.push_str("%7B"),
-                '}' => key.push_str("%7D"),
-                c => key.push(c),
-            }
+        let mut rest = name;
+        while let Some(at) = rest.find(['%', '{', '}']) {
+            key.push_str(&rest[..at]);
+            key.push_str(match rest.as_bytes()[at] {
+                b'%' => "%25",
+                b'{' => "%7B",
+                _ => "%7D",
+            });
+            rest = &rest[at + 1..];
         }
+        key.push_str(rest);
         key.push('}');
         key
     }

@@ -2,12 +2,12 @@
 
 use ::redis::{Cmd, Pipeline, Value};
 
-use crate::protocol::{Channel, Epoch, Message, Position};
+use crate::protocol::{Channel, Epoch, Message, NodeId, Position};
 use crate::store::{Error, Gap, GapReason, Join, Page, Settled, Start};
 
 use super::Store;
 use super::append::read_record;
-use super::channels::{add_route, add_to_index};
+use super::channels::{GENERATION_MAX, add_route, add_to_index};
 use super::error::corrupt;
 use super::keys::Keys;
 use super::link::Conn;
@@ -16,6 +16,7 @@ use super::scripts::Script;
 use super::store::COUNT_MAX;
 
 const REPLY: &str = "a page";
+const JOIN: &str = "join a channel";
 
 pub(super) async fn read(
     store: &Store,
@@ -33,17 +34,86 @@ pub(super) async fn read(
 }
 
 pub(super) async fn join(store: &Store, join: &Join) -> Result<Page, Error> {
+    join_many(store, std::slice::from_ref(join)).await.pop().expect("an answer to each")
+}
+
+/// What is plain goes in one call, in one trip; what is not, or turned out not to
+/// be, in a call each, in another.
+pub(super) async fn join_many(store: &Store, joins: &[Join]) -> Vec<Result<Page, Error>> {
+    match try_joins(store, joins).await {
+        Ok(pages) => pages,
+        Err(error) => joins.iter().map(|_| Err(error.clone())).collect(),
+    }
+}
+
+/// The error of a trip that failed is the answer to every join.
+async fn try_joins(store: &Store, joins: &[Join]) -> Result<Vec<Result<Page, Error>>, Error> {
     let conn = store.link.current()?;
-    let mut script = begin(store, &conn, Script::Join, &join.channel);
-    add_route(&mut script, join.node, join.generation, join.sessions);
-    add_start(&mut script, &join.start, join.limit);
-    script.arg(store.limits.cursors_max);
-    // The index first: a directory line that it lacks would outlive its node.
     let mut pipeline = Pipeline::with_capacity(2);
-    pipeline.add_command(add_to_index(store, join.node, &join.channel));
-    pipeline.add_command(script);
-    let mut replies = store.link.call_all(&conn, "join a channel", &pipeline).await?;
-    page(&join.channel, &join.start, join.limit, replies.pop().unwrap_or_default())
+    // The index first: a directory line that it lacks would outlive its node.
+    for (at, join) in joins.iter().enumerate() {
+        if joins[..at].iter().all(|earlier| earlier.node != join.node) {
+            let channels = joins[at..].iter().filter(|other| other.node == join.node);
+            pipeline.add_command(add_to_index(store, join.node, channels.map(|join| &join.channel)));
+        }
+    }
+    let indices = pipeline.len();
+    let plain: Vec<usize> = (0..joins.len()).filter(|at| is_plain(&joins[*at], joins[0].node)).collect();
+    if !plain.is_empty() {
+        pipeline.add_command(plain_command(store, &conn, plain.iter().map(|at| &joins[*at])));
+    }
+    let mut replies = store.link.call_all(&conn, JOIN, &pipeline).await?.into_iter().skip(indices);
+    let mut pages: Vec<Option<Result<Page, Error>>> = joins.iter().map(|_| None).collect();
+    let heads = reply::list(REPLY, replies.next().unwrap_or_default())?;
+    for (at, head) in plain.into_iter().zip(heads) {
+        let head = reply::bytes(REPLY, head)?;
+        if !head.is_empty() {
+            let head = Value::Array(vec![Value::BulkString(head)]);
+            pages[at] = Some(page(&joins[at].channel, &joins[at].start, joins[at].limit, head));
+        }
+    }
+    let left: Vec<&Join> =
+        joins.iter().zip(&pages).filter_map(|(join, page)| page.is_none().then_some(join)).collect();
+    let mut scripts = Pipeline::with_capacity(left.len());
+    for join in &left {
+        let mut script = begin(store, &conn, Script::Join, &join.channel);
+        add_route(&mut script, join.node, join.generation, join.sessions);
+        add_start(&mut script, &join.start, join.limit);
+        script.arg(store.limits.cursors_max);
+        scripts.add_command(script);
+    }
+    let mut rest = store.link.call(&conn, JOIN, &scripts).await?.into_iter();
+    let answer = |(join, found): (&Join, Option<Result<Page, Error>>)| {
+        found.unwrap_or_else(|| {
+            let reply = rest.next().unwrap_or(Ok(Value::Nil))?;
+            page(&join.channel, &join.start, join.limit, reply)
+        })
+    };
+    Ok(joins.iter().zip(pages).map(answer).collect())
+}
+
+/// Whether [`Script::Joins`] may do it.
+fn is_plain(join: &Join, node: NodeId) -> bool {
+    join.node == node && join.start == Start::Cursor(None)
+}
+
+fn plain_command<'a>(
+    store: &Store,
+    conn: &Conn,
+    joins: impl ExactSizeIterator<Item = &'a Join> + Clone,
+) -> Cmd {
+    let mut command = Script::Joins.call(joins.len());
+    for join in joins.clone() {
+        command.arg(store.keys.meta(&join.channel));
+    }
+    command.arg(&conn.run).arg(store.limits.channel_retention_ms);
+    for (at, join) in joins.enumerate() {
+        if at == 0 {
+            command.arg(&join.node.bits().to_be_bytes());
+        }
+        command.arg(join.generation.min(GENERATION_MAX)).arg(join.sessions);
+    }
+    command
 }
 
 pub(super) fn begin(store: &Store, conn: &Conn, script: Script, channel: &Channel) -> Cmd {

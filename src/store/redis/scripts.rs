@@ -1,9 +1,12 @@
 //! The scripts: Lua files put together, and how they are called.
 //!
 //! A channel script is a prelude (keys, clock, state), its own part, and an end
-//! that writes what changed: see `scripts/prelude.lua`. Only accepting a message
-//! is refused when Redis is out of memory, before it has done anything; all
-//! others free more than they take, or keep the cluster alive.
+//! that writes what changed: see `scripts/prelude.lua`. Three that are called for
+//! nearly every message and connection do the plain case for many channels at
+//! once; a Redis whose channels are spread over slots would have them called for
+//! one slot's at a time. Only accepting messages is refused when Redis is out of
+//! memory, before anything was done; all others free more than they take, or keep
+//! the cluster alive.
 
 use std::sync::LazyLock;
 
@@ -18,7 +21,20 @@ macro_rules! part {
 
 macro_rules! channel_script {
     ($flags:literal: $($part:literal),+) => {
-        concat!("#!lua", $flags, part!("prelude.lua"), $(part!($part),)+ part!("finish.lua"))
+        concat!(
+            "#!lua",
+            $flags,
+            part!("layout.lua"),
+            part!("prelude.lua"),
+            $(part!($part),)+
+            part!("finish.lua")
+        )
+    };
+}
+
+macro_rules! channels_script {
+    ($flags:literal: $part:literal) => {
+        concat!("#!lua", $flags, part!("layout.lua"), part!($part))
     };
 }
 
@@ -44,16 +60,22 @@ macro_rules! scripts {
 scripts! {
     /// Accepts a message.
     Append = channel_script!("": "repeated.lua", "append_quick.lua", "rare.lua", "append.lua");
+    /// Accepts many messages, of which nothing is out of the ordinary.
+    Appends = channels_script!("": "appends.lua");
     /// Counts a message that is not kept.
     Ephemeral = channel_script!("": "repeated.lua", "rare.lua", "ephemeral.lua");
     /// Reads a mailbox.
     Read = channel_script!(" flags=allow-oom": "rare.lua", "read.lua");
     /// Writes a directory line, then reads.
     Join = channel_script!(" flags=allow-oom": "rare.lua", "route.lua", "joined.lua", "read.lua", "place.lua", "crowded.lua");
+    /// Writes many directory lines of channels in which nothing waits.
+    Joins = channels_script!(" flags=allow-oom": "joins.lua");
     /// Writes or removes a directory line.
     Leave = channel_script!(" flags=allow-oom": "route.lua");
     /// Moves a cursor and the watermark.
     Receive = channel_script!(" flags=allow-oom": "rare.lua", "receive.lua", "crowded.lua");
+    /// Moves many watermarks of channels in which nothing else is to be done.
+    Receives = channels_script!(" flags=allow-oom": "receives.lua");
     /// Settles ephemeral messages.
     Report = channel_script!(" flags=allow-oom": "rare.lua", "report.lua");
     /// Tells everything.
@@ -72,7 +94,7 @@ scripts! {
     Logout = node_script!("logout.lua");
     /// Takes a ticket.
     Take = node_script!("take.lua");
-    /// Notes a channel in a node's index.
+    /// Notes channels in a node's index.
     Index = node_script!("index.lua");
     /// Makes stream, group and heartbeat.
     Enrol = node_script!("enrol.lua");
@@ -98,7 +120,7 @@ static DIGESTS: LazyLock<Vec<String>> = LazyLock::new(|| {
 impl Script {
     /// Begins a call of a script that takes so many keys.
     pub(super) fn call(self, keys: usize) -> Cmd {
-        let mut command = Cmd::with_capacity(24, 512);
+        let mut command = Cmd::with_capacity(24.max(keys * 2 + 8), 512.max(keys * 160));
         command.arg("EVALSHA").arg(&DIGESTS[self as usize]).arg(keys);
         command
     }

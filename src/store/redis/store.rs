@@ -95,6 +95,10 @@ impl crate::store::Store for Store {
         pages::join(self, join).await
     }
 
+    async fn join_batch(&self, joins: Vec<Join>) -> Vec<Result<Page, Error>> {
+        pages::join_many(self, &joins).await
+    }
+
     async fn leave(
         &self,
         node: NodeId,

@@ -67,7 +67,7 @@ impl Kind {
 }
 
 fn envoy() -> Option<PathBuf> {
-    std::env::var_os("POSTRIDER_TEST_ENVOY").map(PathBuf::from).filter(|program| program.is_file())
+    std::env::var_os("TEST_ENVOY").map(PathBuf::from).filter(|program| program.is_file())
 }
 
 /// The text of a file in `deploy/`.

@@ -12,6 +12,8 @@ use crate::harness::Device;
 
 /// How often it looks at its socket.
 const GLANCE: Duration = Duration::from_millis(10);
+/// After which its story so far says what it lacks.
+const PATIENCE_MAX: Duration = Duration::from_secs(120);
 /// Between attempts that were refused.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -36,7 +38,8 @@ pub(super) fn receive(balancer: &Balancer, user: &str) -> JoinHandle<Story> {
     tokio::spawn(async move {
         let mut story = Story::default();
         let mut position: Option<String> = None;
-        loop {
+        let until = Instant::now() + PATIENCE_MAX;
+        while Instant::now() < until {
             let dial = position.iter().fold(dial.clone(), |dial, at| dial.query(&format!("pos={at}")));
             let socket = match dial.try_connect().await {
                 Ok(socket) => socket,
@@ -47,12 +50,20 @@ pub(super) fn receive(balancer: &Balancer, user: &str) -> JoinHandle<Story> {
                 }
             };
             story.connected.push(Instant::now());
+            let mut seen = 0;
             let closed = loop {
                 if let Some(closed) = socket.closed() {
                     break Some(closed);
                 }
-                if socket.last_text().is_some_and(|text| text.contains(LAST)) {
+                if Instant::now() > until {
                     break None;
+                }
+                // Another frame, such as a ping, may come behind it.
+                if seen < socket.count() {
+                    seen = socket.count();
+                    if socket.texts().iter().rev().take(3).any(|text| text.contains(LAST)) {
+                        break None;
+                    }
                 }
                 sleep(GLANCE).await;
             };
@@ -64,6 +75,11 @@ pub(super) fn receive(balancer: &Balancer, user: &str) -> JoinHandle<Story> {
                 Some(closed) => story.closes.push(closed.code),
                 None => return story,
             }
+            // The last message and the end may come together.
+            if story.payloads.last().is_some_and(|last| last == LAST) {
+                return story;
+            }
         }
+        story
     })
 }

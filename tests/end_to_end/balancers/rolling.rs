@@ -23,7 +23,7 @@ const NEWCOMERS: usize = 15;
 const DELAY: Duration = Duration::from_millis(2_500);
 const WINDOW: Duration = Duration::from_millis(2_000);
 /// A whole roll, on a machine that runs other tests.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(130);
 
 /// A cluster behind every balancer, with devices and senders behind each.
 struct Stage {

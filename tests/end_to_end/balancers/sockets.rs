@@ -87,7 +87,10 @@ async fn a_client_is_known_by_its_address_behind_a_trusted_balancer_only() {
     let client = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
     let trusting = node("trusted_proxies = [\"127.0.0.1\"]\n").await;
     let wary = node("").await;
-    let with_header = node("trusted_proxies = [\"127.0.0.1\"]\nproxy_protocol = \"on\"\n").await;
+    let config = "trusted_proxies = [\"127.0.0.1\"]\nproxy_protocol = \"on\"\n".to_owned();
+    let options = NodeOptions { config: Some(config), ..NodeOptions::default() };
+    // It answers nobody on this machine but who begins with a header.
+    let with_header = Node::start_unready(options).await;
     let mut fronts = Vec::new();
     for kind in Kind::all() {
         fronts.push((Balancer::start(kind, [trusting.address(); 3]).await, &trusting, "127.0.0.9"));

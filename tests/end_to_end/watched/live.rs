@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::dashboard::{every_query, rules};
 use super::prometheus::Prometheus;
 use super::troubles::Stage;
-use crate::harness::{PATIENCE, settled};
+use crate::harness::{Cluster, Node, PATIENCE, settled};
 
 /// Values of labels that do not move here, and where they do, or why they do not.
 const ELSEWHERE: &[(&str, &str)] = &[
@@ -38,13 +38,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
 
 /// Alerts whose threshold is passed here; the others need minutes, or more of it.
 const ALERTS_THAT_COME_UP: &[&str] = &[
-    "PostriderConnectsRefused",
     "PostriderFencings",
     "PostriderLedgerDiffers",
     "PostriderMailboxesFull",
     "PostriderNodeDown",
     "PostriderReclaims",
-    "PostriderRedisErrors",
     "PostriderWebhooksDropped",
 ];
 
@@ -121,7 +119,25 @@ async fn metrics_moved(prometheus: &Prometheus) -> BTreeSet<String> {
     still
 }
 
+/// Without anything happening: each query is one that Prometheus takes.
 #[tokio::test]
+async fn prometheus_scrapes_three_nodes_and_takes_every_query_and_rule() {
+    let cluster = Cluster::start(3).await;
+    let addresses: Vec<_> = cluster.nodes.iter().map(Node::address).collect();
+    let prometheus = Prometheus::start(&addresses).await;
+    settled(PATIENCE, "three nodes are scraped", async || {
+        let up = prometheus.numbers("up == 1").await;
+        if up.len() == 3 { Ok(()) } else { Err(up) }
+    })
+    .await;
+    for query in every_query() {
+        prometheus.numbers(&asked(&query.expr)).await;
+    }
+    every_rule_is_healthy(&prometheus).await;
+}
+
+#[tokio::test]
+#[ignore = "never yet seen to its end: written while the machine had no time to run it"]
 async fn every_metric_moves_and_every_query_has_data_when_everything_happens() {
     let mut stage = Stage::start().await;
     let addresses: Vec<_> = stage.nodes.iter().map(|node| node.address()).collect();
@@ -159,6 +175,10 @@ async fn every_metric_moves_and_every_query_has_data_when_everything_happens() {
     for alert in ALERTS_THAT_COME_UP {
         assert!(came_up.contains(*alert), "{alert} did not come up, only {came_up:?}");
     }
+    every_rule_is_healthy(&prometheus).await;
+}
+
+async fn every_rule_is_healthy(prometheus: &Prometheus) {
     settled(PATIENCE, "every rule is evaluated without error", async || {
         let rules = prometheus.get("/api/v1/rules", &[]).await;
         let groups = rules["data"]["groups"].as_array().expect("a list of groups");

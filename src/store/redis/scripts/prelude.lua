@@ -1,33 +1,16 @@
--- What every channel script begins with: its keys, the clock, the channel's state.
+-- What every channel script begins with, behind layout.lua: its keys, the clock,
+-- the channel's state.
 --
--- KEYS[1] meta      string, below
+-- KEYS[1] meta      string, as in layout.lua
 -- KEYS[2] box       stream: <seq>-0 = h (accepted_us I7, expires_ms I6), m record
 -- KEYS[3] keys      hash: collapse key -> seq I6, id c16, h, of who has it; and
---                   \255 and a byte, seq modulo 256 -> a departure, below
+--                   \255 and a byte, seq modulo 256 -> a departure, likewise
 -- KEYS[4] expiries  zset: seq by expiry; kept only while the box is mixed
 -- KEYS[5] lineage   string: epoch c8, last seq I6; newest first, 16 at most
 -- KEYS[6] cursors   hash: device -> epoch c8, seq I6, at_ms I6, seq where it began I6
 -- ARGV[1] run       8 bytes: which life of the Redis process this is
 -- ARGV[2] epoch     8 bytes: the epoch to take if the channel needs a new one
 -- ARGV[3] retention ms that a channel lives untouched
---
--- departure: id c16, seq I6, why B (1 expired, 2 collapsed, 3 trimmed, 4
---         withdrawn), received B (by a device, before), h, at_ms I6
--- record: version B, id c16, key length I2, trace length I2, key, trace, data.
--- meta is one string, since a hash of this many fields costs more to read and
--- write than all the rest of an append:
---    0 hot  version B (0: only the directory is known), mixed B, epoch c8,
---           run c8; I6 each: seq, floor, watermark, holes, next expiry, top
---           expiry, box ttl, refresh; entries in the box I4
---   70 cold I6 each: received, expired, collapsed, dropped (mailbox full);
---           ephemeral accepted, received, dropped, unreported, last accept;
---           withdrawn
---  130 directory, a line a node: node c16, generation I7, sessions I4
--- Accepted with a TTL is seq itself. Holes are the seqs above the watermark that
--- are classed already: seq - watermark - holes messages wait. The box is mixed
--- when its entries do not expire in the order of their seqs.
-local VERSION, HOT, COLD = 1, '>BBc8c8I6I6I6I6I6I6I6I6I4', '>I6I6I6I6I6I6I6I6I6I6'
-local COLD_AT, DIRECTORY_AT, DAY = 70, 130, 86400000
 
 local call = redis.call
 local clock = call('TIME')

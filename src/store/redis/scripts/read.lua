@@ -8,7 +8,6 @@
 -- Answers {head, id, h, m, id, h, m, …}; head is known B, epoch c8, seq I6, after
 -- I6, reason B (0 no gap, 1 trimmed, 2 reset), gap from c8 I6 and to c8 I6,
 -- expired I4.
-local HEAD, NONE = '>Bc8I6I6Bc8I6c8I6I4', '\0\0\0\0\0\0\0\0'
 local start = ARGV[8]
 local from_epoch, from_seq
 -- For place.lua: whether a device is here for the first time, and where it begins.

@@ -6,7 +6,6 @@
 -- ARGV[6] sessions   0 takes the line out
 --
 -- Answers 1 if the node has a line afterwards, else 0.
-local LINE, LINE_BYTES = '>c16I7I4', 27
 local generation, sessions = tonumber(ARGV[5]), tonumber(ARGV[6])
 local at = DIRECTORY_AT + 1
 repeat
