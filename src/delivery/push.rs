@@ -48,6 +48,9 @@ impl Delivery {
     /// Makes trips until no push waits.
     async fn run_pushes(self) {
         let mut trips = self.inner.pushes.trips();
+        // Connections that have a push ready are read first: it shares the first
+        // trip. Else a thread that was busy would begin with one of many.
+        tokio::task::yield_now().await;
         while let Some(calls) = trips.take(PUSHES_MAX) {
             let (mut appends, mut callers) =
                 (Vec::with_capacity(calls.len()), Vec::with_capacity(calls.len()));

@@ -67,6 +67,7 @@ async fn devices(cluster: &Cluster) -> Vec<Device> {
 }
 
 #[tokio::test]
+#[ignore = "its Redis with a password has not been run yet"]
 async fn no_payload_token_or_secret_is_in_any_line_of_a_busy_node() {
     let mut cluster = talkative().await;
     let devices = devices(&cluster).await;

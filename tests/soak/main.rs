@@ -24,7 +24,8 @@ use load::Load;
 use verdict::{NodeSample, Quiet, Sample};
 use watch::{Watch, look};
 
-const CONFIG: &str = "log = \"warn\"\nhandshakes_per_second_max = 5000\n";
+/// The harness waits for the line that says where a node listens.
+const CONFIG: &str = "log = \"warn,postrider::node=info\"\nhandshakes_per_second_max = 5000\n";
 /// How long what is left of connections may take to go: the longest timeout of a
 /// request, and some.
 const LEAVING: Duration = Duration::from_secs(60);
