@@ -353,7 +353,7 @@ mod tests {
         assert!(firsts.iter().all(|first| *first < interval));
         for quarter in 0..4 {
             let from = interval / 4 * quarter;
-            let hits = firsts.iter().filter(|first| (from..from + interval / 4).contains(first)).count();
+            let hits = firsts.iter().filter(|first| (from..from + interval / 4).contains(*first)).count();
             assert!(hits > 0, "an empty quarter is as good as impossible");
         }
     }
