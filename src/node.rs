@@ -272,6 +272,5 @@ fn http_options(config: &Config) -> http::Options {
         handshakes_per_second_max: NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN),
         send_buffer_bytes: bytes(config.socket_send_buffer_bytes),
         receive_buffer_bytes: bytes(config.socket_receive_buffer_bytes),
-        ..http::Options::default()
     }
 }

@@ -42,7 +42,7 @@ impl Verifier {
         }
         let published =
             guards.jwks_url.as_ref().map(|url| Jwks::start(url, guards.jwks_refresh, metrics, tasks));
-        let mut rules = Validation::default();
+        let mut rules = Validation::new(algorithm);
         rules.leeway = guards.leeway.as_secs();
         rules.validate_nbf = true;
         // Tokens without an end are the issuer's choice.
