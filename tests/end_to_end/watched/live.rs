@@ -55,11 +55,8 @@ const ALERTS_THAT_COME_UP: &[&str] = &[
 ];
 
 /// Panels that may be at zero all the time, since nothing that they show is sure to happen.
-const MAY_BE_ZERO: &[&str] = &[
-    "connections.json: Requests limited",
-    "connections.json: Sessions held back",
-    "connections.json: Keys and questions",
-];
+const MAY_BE_ZERO: &[&str] =
+    &["connections: Requests limited", "connections: Sessions held back", "connections: Keys and questions"];
 
 /// As the dashboards' variables make it.
 fn asked(query: &str) -> String {
