@@ -123,8 +123,8 @@ pub fn draw(seed: u64, length: Duration) -> Vec<Event> {
                 roll_due = true;
                 continue;
             }
-            (10..19, Some(node)) if redis_until <= at && !roll_due => trouble_of_both(&mut rng, node),
-            (19.., Some(node)) if !roll_due => node_trouble(&mut rng, node),
+            (10..27, Some(node)) if redis_until <= at && !roll_due => trouble_of_both(&mut rng, node),
+            (27.., Some(node)) if !roll_due => node_trouble(&mut rng, node),
             _ => {
                 at += Duration::from_millis(100);
                 continue;
