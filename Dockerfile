@@ -4,6 +4,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 COPY docs/examples docs/examples
+COPY tests/conformance/echo.rs tests/conformance/echo.rs
 COPY src src
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --locked --release --bin postrider && cp target/release/postrider /postrider
