@@ -140,14 +140,14 @@ declare! {
     Counter heals = "postrider_heals_total";
     /// Tasks of this node that run, one for each connection or session among them.
     Gauge tasks = "postrider_tasks";
-    /// Open sessions.
-    Gauge sessions = "postrider_sessions";
+    /// Open sessions, by dialect.
+    Gauge sessions = "postrider_sessions", label "dialect" ["plain", "envelope", "events"];
     /// Sessions that this node takes (connections_max).
     Gauge sessions_max = "postrider_sessions_max";
     /// Channels held by this node.
     Gauge channels_held = "postrider_channels_held";
     /// Sessions opened, by dialect.
-    Counter connects = "postrider_connects_total", label "dialect" ["plain", "envelope"];
+    Counter connects = "postrider_connects_total", label "dialect" ["plain", "envelope", "events"];
     /// Time to open a session: from knowing whose it is to its place in the directory and the first page of its mailbox.
     Histogram open_seconds = "postrider_open_seconds", unit Seconds, buckets LATENCY_BUCKETS;
     /// Connections refused before they became sessions, by reason.

@@ -98,6 +98,7 @@ impl Delivery {
             }
         }
         let begin = |(channel, start)| self.begin(&session, channel, start);
+        let received = asked.received(&session, subscriptions.iter().map(|(channel, _)| channel));
         let joining: Vec<_> = subscriptions.into_iter().map(begin).collect();
         self.inner.registry.attach(&session, joining.iter().map(|joining| joining.held.clone()).collect());
         self.gauge_held();
@@ -116,6 +117,9 @@ impl Delivery {
             }
             delivery.may_stay(&session, issued_at_ms).await?;
             delivery.inner.metrics.open_seconds.record(since.elapsed());
+            for (channel, position) in received {
+                delivery.acknowledged(&session, &channel, position);
+            }
             delivery.greet(&session, &pages, heartbeat, limits);
             delivery.tell_refused(&session, &refused, false);
             while let Some(early) = delivery.inner.registry.greeted(session.id()) {
@@ -207,7 +211,10 @@ impl Delivery {
             heartbeat_ms: u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX),
             limits,
         };
-        session.send(hello.encode());
+        let begins =
+            pages.iter().map(|(joining, page)| (joining.held.channel.clone(), Some(safe_begin(page))));
+        session.follow(begins.collect());
+        session.tell(&hello);
     }
 
     /// Whether a session is attached, or about to be.
@@ -228,7 +235,9 @@ impl Delivery {
 
     pub(super) fn gauge_held(&self) {
         let Inner { metrics, registry, .. } = &*self.inner;
-        metrics.sessions.set(registry.sessions_len() as f64);
+        for dialect in Dialect::ALL {
+            metrics.sessions.with(dialect.label()).set(registry.sessions_len_of(dialect) as f64);
+        }
         metrics.channels_held.set(registry.channels_len() as f64);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::protocol::close::CloseCode;
-use crate::protocol::frame::{Dialect, ServerFrame};
+use crate::protocol::frame::ServerFrame;
 use crate::session::Session;
 
 use super::Delivery;
@@ -25,10 +25,8 @@ impl Delivery {
         let mut leaving: Vec<(Instant, Arc<Session>)> = Vec::new();
         for session in self.inner.registry.sessions() {
             let delay = window.mul_f64(rand::random());
-            if session.dialect() == Dialect::Envelope {
-                let reconnect_after_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-                session.send(ServerFrame::Drain { reconnect_after_ms }.encode());
-            }
+            let reconnect_after_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            session.tell(&ServerFrame::Drain { reconnect_after_ms });
             leaving.push((begun + delay, session));
         }
         leaving.sort_unstable_by_key(|(at, _)| *at);

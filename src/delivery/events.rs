@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::metrics::Metrics;
 use crate::protocol::frame::{ClientFrame, Outgoing, ServerFrame};
-use crate::protocol::{Channel, Position};
+use crate::protocol::{Channel, Device, Position};
 use crate::session::{Ending, Events, Session};
 
+use super::held::Held;
 use super::{Delivery, trail};
 
 /// The receiver of every session's news on one node.
@@ -90,17 +91,27 @@ impl Events for SessionEvents {
 }
 
 impl Delivery {
+    /// A device says so without a session: what it received came from an event
+    /// stream, here or on another node.
+    pub fn received(&self, channel: &Channel, device: &Device, position: Position) {
+        let held = self.inner.registry.get(channel);
+        self.note_received(held.as_deref(), channel, device, position);
+    }
+
     /// A device says that it received everything up to `position`.
-    fn acknowledged(&self, session: &Arc<Session>, channel: &Channel, position: Position) {
-        let inner = &self.inner;
+    pub(super) fn acknowledged(&self, session: &Arc<Session>, channel: &Channel, position: Position) {
         let Some(identity) = session.identity() else { return };
-        let Some(held) = inner.registry.channel_of(session.id(), channel) else { return };
+        let Some(held) = self.inner.registry.channel_of(session.id(), channel) else { return };
         // The implicit device's messages count as received once written.
         let Some(device) = &identity.device else { return };
-        let device = device.within(channel, &identity.user);
-        if let Some(accepted_us) = held.accepted_at_us(position.seq) {
+        self.note_received(Some(&held), channel, &device.within(channel, &identity.user), position);
+    }
+
+    fn note_received(&self, held: Option<&Held>, channel: &Channel, device: &Device, position: Position) {
+        let inner = &self.inner;
+        if let Some(accepted_us) = held.and_then(|held| held.accepted_at_us(position.seq)) {
             Metrics::record_since(&inner.metrics.accept_to_ack_seconds, accepted_us, inner.clock.now_us());
         }
-        inner.cursors.received(channel, Some(&device), position);
+        inner.cursors.received(channel, Some(device), position);
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::protocol::frame::{Dialect, Outgoing, ServerFrame};
+use crate::protocol::frame::{Outgoing, ServerFrame};
 use crate::protocol::rest::rfc3339;
 use crate::protocol::status::SessionAnswer;
 use crate::protocol::{Channel, NodeId, Position, SessionId};
@@ -285,15 +285,13 @@ impl State {
 
 /// Tells a client that understands it that messages were lost.
 pub(super) fn tell_gap(session: &Arc<Session>, channel: &Channel, gap: &Gap) {
-    if session.dialect() == Dialect::Envelope {
-        let reason = match gap.reason {
-            GapReason::Trimmed => "trimmed",
-            GapReason::Reset => "reset",
-        };
-        // Where to go on when all is lost, the numbering too.
-        let to = gap.to.or(Some(Position::BEGINNING));
-        session.send(ServerFrame::Gap { channel, from: gap.from, to, reason }.encode());
-    }
+    let reason = match gap.reason {
+        GapReason::Trimmed => "trimmed",
+        GapReason::Reset => "reset",
+    };
+    // Where to go on when all is lost, the numbering too.
+    let to = gap.to.or(Some(Position::BEGINNING));
+    session.tell(&ServerFrame::Gap { channel, from: gap.from, to, reason });
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::protocol::frame::ClientFrame;
+use crate::protocol::frame::{ClientFrame, Dialect};
 use crate::protocol::{Channel, SessionId};
 use crate::session::Session;
 
@@ -19,7 +19,8 @@ pub(super) struct Registry {
     hasher: RandomState,
     channels: Vec<Mutex<HashMap<Channel, Arc<Held>>>>,
     sessions: Vec<Mutex<HashMap<SessionId, Attached>>>,
-    sessions_len: AtomicUsize,
+    /// By dialect.
+    sessions_len: [AtomicUsize; Dialect::ALL.len()],
     channels_len: AtomicUsize,
     generation: AtomicU64,
 }
@@ -53,7 +54,7 @@ impl Default for Registry {
             hasher: RandomState::new(),
             channels: (0..SHARDS).map(|_| Mutex::default()).collect(),
             sessions: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            sessions_len: AtomicUsize::new(0),
+            sessions_len: Default::default(),
             channels_len: AtomicUsize::new(0),
             generation: AtomicU64::new(0),
         }
@@ -121,17 +122,19 @@ impl Registry {
     pub(super) fn attach(&self, session: &Arc<Session>, channels: Vec<Arc<Held>>) {
         let attached = Attached { session: session.clone(), channels, early: Some(Vec::new()), reading: 0 };
         if self.session_shard(session.id()).insert(session.id(), attached).is_none() {
-            self.sessions_len.fetch_add(1, Ordering::Relaxed);
+            self.count(session).fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Forgets a session.
     pub(super) fn detach(&self, session: SessionId) -> Option<Attached> {
-        let attached = self.session_shard(session).remove(&session);
-        if attached.is_some() {
-            self.sessions_len.fetch_sub(1, Ordering::Relaxed);
-        }
-        attached
+        let attached = self.session_shard(session).remove(&session)?;
+        self.count(&attached.session).fetch_sub(1, Ordering::Relaxed);
+        Some(attached)
+    }
+
+    fn count(&self, session: &Session) -> &AtomicUsize {
+        &self.sessions_len[session.dialect() as usize]
     }
 
     /// The held channel, if that session listens to it.
@@ -213,7 +216,11 @@ impl Registry {
     }
 
     pub(super) fn sessions_len(&self) -> usize {
-        self.sessions_len.load(Ordering::Relaxed)
+        Dialect::ALL.iter().map(|dialect| self.sessions_len_of(*dialect)).sum()
+    }
+
+    pub(super) fn sessions_len_of(&self, dialect: Dialect) -> usize {
+        self.sessions_len[dialect as usize].load(Ordering::Relaxed)
     }
 
     pub(super) fn channels_len(&self) -> usize {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::protocol::close::CloseCode;
+use crate::protocol::event_id::{EventId, Mark};
 use crate::protocol::frame::{ClientFrame, From, ServerFrame};
 use crate::protocol::{Channel, Position};
 use crate::session::{Identity, Session};
@@ -25,6 +26,9 @@ pub struct Asked {
     pub positions: BTreeMap<String, Position>,
     /// Where to begin in a channel without a position.
     pub from: Option<From>,
+    /// The last event that an event stream's client had: positions by channel,
+    /// too, and some of them acknowledgements.
+    pub last: Option<EventId>,
 }
 
 impl Asked {
@@ -36,6 +40,9 @@ impl Asked {
         if let Some(position) = self.positions.get(channel.as_str()) {
             return Start::After(*position);
         }
+        if let Some(mark) = self.mark(identity, channel) {
+            return Start::After(mark.position.unwrap_or(Position::BEGINNING));
+        }
         match (self.from, &identity.device) {
             (Some(From::Now), _) => Start::Now,
             (Some(From::Oldest), _) => Start::Oldest,
@@ -43,6 +50,26 @@ impl Asked {
             (None, Some(device)) => Start::CursorOrNow(device.within(channel, &identity.user)),
             (None, None) => Start::Now,
         }
+    }
+
+    fn mark(&self, identity: &Identity, channel: &Channel) -> Option<Mark> {
+        let last = self.last.as_ref()?;
+        if *channel == identity.user { Some(last.own()) } else { last.of(channel) }
+    }
+
+    /// What the session's client says that it received: the acknowledgement of
+    /// one that only listens.
+    pub(super) fn received<'a>(
+        &self,
+        session: &Session,
+        channels: impl Iterator<Item = &'a Channel>,
+    ) -> Vec<(Channel, Position)> {
+        let Some(identity) = session.identity().filter(|_| self.last.is_some()) else { return Vec::new() };
+        let received = |channel: &Channel| {
+            let mark = self.mark(identity, channel).filter(|mark| mark.received)?;
+            Some((channel.clone(), mark.position?))
+        };
+        channels.filter_map(received).collect()
     }
 }
 
@@ -118,6 +145,13 @@ impl Delivery {
         self.inner.options.topics_max
     }
 
+    /// Whether a token lets its bearer listen to a channel at all.
+    #[must_use]
+    pub fn may_follow(&self, identity: &Identity, channel: &Channel) -> bool {
+        let topic = || channel.topic_name().is_some() && identity.topics.allows(channel);
+        *channel == identity.user || *channel == Channel::all() || topic()
+    }
+
     /// The channels of the topics that the session may listen to.
     pub(super) fn allowed(
         &self,
@@ -151,7 +185,7 @@ impl Delivery {
             }
             let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
             let (code, message) = (refusal.code(), refusal.advice());
-            session.send(ServerFrame::Error { code, message, topics: &topics }.encode());
+            session.tell(&ServerFrame::Error { code, message, topics: &topics });
         }
     }
 
@@ -169,7 +203,7 @@ impl Delivery {
         }
         match frame {
             ClientFrame::Subscribe { topics, positions, from } => {
-                self.subscribe(session, &Asked { topics, positions, from });
+                self.subscribe(session, &Asked { topics, positions, from, last: None });
             }
             ClientFrame::Unsubscribe { topics } => self.unsubscribe(session, &topics),
             _ => {}

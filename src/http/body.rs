@@ -1,9 +1,10 @@
-//! Reading request bodies, bounded in bytes and time.
+//! Reading request bodies, bounded in bytes and time, and what they say.
 
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
+use serde::Deserialize;
 use tokio::time::timeout;
 use warp::http::StatusCode;
 
@@ -49,6 +50,17 @@ async fn collect<B: Buf, E>(
         }
     }
     Ok(if parts.is_empty() { whole } else { parts.freeze() })
+}
+
+/// Reads a body as JSON; `example` is told to whoever sent something else.
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], example: &str) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        let (status, code) = match error.classify() {
+            serde_json::error::Category::Data => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body"),
+            _ => (StatusCode::BAD_REQUEST, "invalid_json"),
+        };
+        Problem::new(status, code, format!("{error}; {example}"))
+    })
 }
 
 #[cfg(test)]

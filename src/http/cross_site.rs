@@ -65,6 +65,9 @@ impl App {
         if guarded || !request.uri().path().starts_with("/v1/") || self.inner.gate.is_allowed(headers) {
             return None;
         }
+        if request.uri().path() == "/v1/events" {
+            self.refused("origin");
+        }
         let detail = "this node asks nobody who they are (auth none), so pages of other origins may not use it; list \
                       this one in allowed_origins, or use --auth jwt";
         Some(Problem::new(StatusCode::FORBIDDEN, "origin", detail))

@@ -5,6 +5,7 @@ use warp::http::{HeaderMap, HeaderValue, Uri};
 
 use crate::delivery::Asked;
 use crate::protocol::close::CloseCode;
+use crate::protocol::event_id::EventId;
 use crate::protocol::frame::{Dialect, From, SUBPROTOCOL};
 use crate::protocol::{Device, Position};
 use crate::session::Identity;
@@ -12,6 +13,13 @@ use crate::session::Identity;
 use super::auth::{self, AuthError};
 use super::credentials::{Presented, presented};
 use super::gate::Gate;
+
+/// The header in which the client of an event stream says what it had last.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+const BAD_LAST_EVENT_ID: &str = "Last-Event-ID must be the id of an event of this stream, unchanged";
+const BAD_POSITIONS: &str = "?positions= must be JSON like {\"user:alice\": \"…\"}, each position unchanged";
+const BAD_POSITION: &str = "?pos= must be the \"pos\" of a message, unchanged";
 
 /// What a client asks for.
 #[derive(Debug, Clone)]
@@ -87,8 +95,23 @@ impl std::convert::From<AuthError> for Refusal {
 impl Wish {
     /// Reads headers and query. Nothing here fails: faults are told to the
     /// client by [`Wish::admission`].
-    pub(super) fn read(headers: &HeaderMap, query: &str) -> Self {
+    pub(super) fn socket(headers: &HeaderMap, query: &str) -> Self {
         let (dialect, subprotocol) = negotiate(headers);
+        Self::read(headers, query, dialect, subprotocol)
+    }
+
+    /// The same of a request for an event stream. A browser reconnects to the
+    /// address it was given first: the header is the later word.
+    pub(super) fn events(headers: &HeaderMap, query: &str) -> Self {
+        let mut wish = Self::read(headers, query, Dialect::Events, None);
+        if let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) {
+            wish.asked.positions.clear();
+            wish.resume_behind(id.to_str().unwrap_or_default(), BAD_LAST_EVENT_ID);
+        }
+        wish
+    }
+
+    fn read(headers: &HeaderMap, query: &str, dialect: Dialect, subprotocol: Option<HeaderValue>) -> Self {
         let mut wish = Self {
             dialect,
             subprotocol,
@@ -117,9 +140,14 @@ impl Wish {
                 "oldest" => self.asked.from = Some(From::Oldest),
                 _ => self.fault = Some("?from= is 'now' or 'oldest'"),
             },
+            "positions" if self.dialect == Dialect::Events => match serde_json::from_str(value) {
+                Ok(positions) => self.asked.positions = positions,
+                Err(_) => self.fault = Some(BAD_POSITIONS),
+            },
+            "pos" if self.dialect == Dialect::Events => self.resume_behind(value, BAD_POSITION),
             "pos" => match value.parse::<Position>() {
                 Ok(position) => self.position = Some(position),
-                Err(_) => self.fault = Some("?pos= must be the \"pos\" of a message, unchanged"),
+                Err(_) => self.fault = Some(BAD_POSITION),
             },
             "topic" => self.asked.topics.push(value.to_owned()),
             "resume" if value == "1" => {
@@ -130,6 +158,13 @@ impl Wish {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn resume_behind(&mut self, id: &str, fault: &'static str) {
+        match id.parse::<EventId>() {
+            Ok(id) => self.asked.last = Some(id),
+            Err(_) => self.fault = Some(fault),
         }
     }
 
@@ -240,7 +275,7 @@ mod tests {
 
     async fn admission(gate: &Gate, pairs: &[(&'static str, &str)], query: &str) -> Admission {
         let headers = headers(pairs);
-        Wish::read(&headers, query).admission(&headers, gate).await
+        Wish::socket(&headers, query).admission(&headers, gate).await
     }
 
     fn refused_with(admission: &Admission) -> Option<CloseCode> {
@@ -336,7 +371,7 @@ mod tests {
             issued_at_ms: Some(7),
         };
         let ticket = gate.issue(&identity, 10_000).await.expect("kept");
-        let expected = Wish::read(&HeaderMap::new(), "").admit(identity).expect("admitted");
+        let expected = Wish::socket(&HeaderMap::new(), "").admit(identity).expect("admitted");
         let query = format!("ticket={ticket}");
         let foreign = [("host", "push.example"), ("origin", "https://evil.example")];
         assert_eq!(

@@ -17,7 +17,7 @@ use crate::protocol::{Channel, MessageId, Position, SessionId};
 use crate::store::{Progress, Traced};
 
 use super::auth::Need;
-use super::{App, Problem};
+use super::{App, Problem, body};
 
 /// How far each device was written to, by name.
 type Written = HashMap<String, u64>;
@@ -149,13 +149,7 @@ impl App {
 
     pub(super) async fn presence(&self, headers: &HeaderMap, body: &[u8]) -> Result<Response, Problem> {
         self.authorize(headers, Need::Read).await?;
-        let PresenceBody { channels } = serde_json::from_slice(body).map_err(|error| {
-            let detail = format!("{error}; the body is {{\"channels\": [\"user:alice\", …]}}");
-            match error.classify() {
-                serde_json::error::Category::Data => Problem::invalid("invalid_body", detail),
-                _ => Problem::new(StatusCode::BAD_REQUEST, "invalid_json", detail),
-            }
-        })?;
+        let PresenceBody { channels } = body::parse(body, r#"the body is {"channels": ["user:alice", …]}"#)?;
         if channels.is_empty() || channels.len() > PRESENCE_CHANNELS_MAX {
             let detail = format!("\"channels\" lists 1 to {PRESENCE_CHANNELS_MAX} channels");
             return Err(Problem::invalid("invalid_channels", detail));

@@ -5,6 +5,8 @@
 //! | `POST /v1/push` | one message to one recipient or several |
 //! | `POST /v1/push/batch` | many messages, one result each |
 //! | `GET /v1/ws`, `GET /` with an upgrade | a session |
+//! | `GET /v1/events` | a session as server-sent events |
+//! | `POST /v1/events/acks` | what a device received of them |
 //! | `GET /v1/channels/{channel}` | who is online and how far they are |
 //! | `DELETE /v1/channels/{channel}` | forget all that is kept of it |
 //! | `GET /v1/channels/{channel}/messages` | the latest messages and their fates |
@@ -37,6 +39,7 @@ pub mod credentials;
 mod cross_site;
 mod entering;
 mod error;
+mod events;
 mod expiry;
 mod fetch;
 mod gate;
@@ -54,6 +57,7 @@ mod routes;
 mod server;
 mod service;
 mod stats;
+mod takeover;
 mod tickets;
 mod trace;
 mod unstalled;

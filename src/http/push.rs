@@ -19,7 +19,7 @@ use crate::store::{self, Append, Idempotency};
 use super::auth::{Need, Sender};
 use super::permit::permit;
 use super::rate::Allowance;
-use super::{App, Problem, trace};
+use super::{App, Problem, body, trace};
 
 impl App {
     pub(super) async fn push(&self, headers: &HeaderMap, body: Bytes) -> Result<Response, Problem> {
@@ -188,13 +188,7 @@ impl App {
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
-        let (status, code) = match error.classify() {
-            serde_json::error::Category::Data => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body"),
-            _ => (StatusCode::BAD_REQUEST, "invalid_json"),
-        };
-        Problem::new(status, code, format!("{error}; a push is {{\"to\": \"user:alice\", \"data\": …}}"))
-    })
+    body::parse(body, r#"a push is {"to": "user:alice", "data": …}"#)
 }
 
 /// What became of a push, with how much may still be pushed.

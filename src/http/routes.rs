@@ -9,6 +9,7 @@ use warp::http::header::{CONNECTION, UPGRADE};
 use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
+use super::service::Seat;
 use super::{App, ClientAddress, body, error, openapi, pages};
 
 impl App {
@@ -16,6 +17,8 @@ impl App {
     pub(super) fn routes(&self) -> BoxedFilter<(Response,)> {
         self.push_routes()
             .or(self.socket_route())
+            .unify()
+            .or(self.event_routes())
             .unify()
             .or(self.inquiry_routes())
             .unify()
@@ -80,11 +83,39 @@ impl App {
             .and(self.with())
             .and(raw_query())
             .and(warp::ext::get::<ClientAddress>())
+            .and(warp::ext::get::<Seat>())
             .and(warp::ext::optional::<OnUpgrade>())
-            .then(|headers: HeaderMap, app: Self, query: String, client, upgrade| async move {
-                app.upgrade(&headers, &query, client, upgrade).unwrap_or_else(Reply::into_response)
+            .then(|headers: HeaderMap, app: Self, query: String, client, seat, upgrade| async move {
+                app.upgrade(&headers, &query, client, &seat, upgrade).unwrap_or_else(Reply::into_response)
             })
             .boxed()
+    }
+
+    /// Sessions as event streams, and what their devices say back.
+    fn event_routes(&self) -> BoxedFilter<(Response,)> {
+        let stream = warp::path!("v1" / "events")
+            .and(warp::get())
+            .and(self.with())
+            .and(warp::header::headers_cloned())
+            .and(raw_query())
+            .and(warp::ext::get::<ClientAddress>())
+            .and(warp::ext::get::<Seat>())
+            .then(|app: Self, headers: HeaderMap, query: String, client, seat| async move {
+                app.events(&headers, &query, client, seat).await.unwrap_or_else(Reply::into_response)
+            });
+        let acks = warp::path!("v1" / "events" / "acks")
+            .and(warp::post())
+            .and(self.with())
+            .and(warp::header::headers_cloned())
+            .and(raw_query())
+            .and(warp::body::stream())
+            .then(|app: Self, headers: HeaderMap, query: String, stream| async move {
+                match body::read(stream, app.inner.session_options.frame_bytes_max).await {
+                    Ok(body) => app.acks(&headers, &query, &body).await.unwrap_or_else(Reply::into_response),
+                    Err(problem) => problem.into_response(),
+                }
+            });
+        stream.or(acks).unify().boxed()
     }
 
     fn operator_routes(&self) -> BoxedFilter<(Response,)> {

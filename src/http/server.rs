@@ -4,6 +4,7 @@
 //! connections and the time a request's head may take, and tracks every
 //! connection under the node's tasks.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::Gauge;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::ClientAddress;
 use super::service::{Face, Service};
+use super::takeover::Watched;
 use super::unstalled::Unstalled;
 use super::{App, proxy_protocol};
 
@@ -192,6 +195,7 @@ enum Cut {
     HeadTime,
 }
 
+/// Serves requests until the connection ends or one of them takes it over.
 async fn serve(
     stream: TcpStream,
     service: Service,
@@ -201,22 +205,39 @@ async fn serve(
     let asked = service.asked();
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_BYTES_MAX);
-    let connection = builder.serve_connection(TokioIo::new(Unstalled::new(stream)), service).with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => tokio::select! {
-            ended = connection.as_mut() => ended,
-            // Before its first request hyper would close it unheard.
-            () = first(asked.cancelled(), late(&stop)) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        },
+    let takeover = service.takeover();
+    let io = TokioIo::new(Watched::new(Unstalled::new(stream), takeover.clone()));
+    let mut connection = builder.serve_connection(io, service);
+    // Before its first request hyper would close it unheard.
+    let leaves = async {
+        stop.cancelled().await;
+        first(asked.cancelled(), late(&stop)).await;
     };
-    let error = ended.err()?;
-    tracing::debug!(%error, "a connection ended early");
-    error.is_timeout().then_some(Cut::HeadTime)
+    let (mut leaves, mut leaving) = (std::pin::pin!(leaves), false);
+    let ended = loop {
+        tokio::select! {
+            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
+            () = takeover.instead() => break Ok(()),
+            () = &mut leaves, if !leaving => {
+                leaving = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+        return error.is_timeout().then_some(Cut::HeadTime);
+    }
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner().into_inner().into_inner();
+    match takeover.take() {
+        Some(begin) => begin(stream, parts.read_buf),
+        None => {
+            // Fails only when the peer has gone already.
+            let _ = stream.shutdown().await;
+        }
+    }
+    None
 }
 
 /// A moment after `stop`.

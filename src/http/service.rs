@@ -26,18 +26,32 @@ use crate::protocol::MessageId;
 
 use super::client::ClientAddress;
 use super::cross_site::is_for_operators;
+use super::takeover::Takeover;
 use super::{App, Problem, body, error, trace};
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+type Respond = dyn Fn(Request<Incoming>, ClientAddress, &Takeover) -> Answer + Send + Sync;
 
 /// Serves one connection's requests. Warp's service has no name, so it hides in
 /// a closure.
 #[derive(Clone)]
 pub(super) struct Service {
-    answer: Arc<dyn Fn(Request<Incoming>, ClientAddress) -> Answer + Send + Sync>,
+    answer: Arc<Respond>,
     peer: ClientAddress,
     /// Ends with the connection's first request.
     asked: CancellationToken,
+    takeover: Takeover,
+}
+
+/// The connection that a request came on, for those that take it over, and what
+/// its answer says of the request.
+#[derive(Clone)]
+pub(super) struct Seat {
+    pub(super) takeover: Takeover,
+    pub(super) request_id: HeaderValue,
+    /// The origin of a page that may read the answer.
+    pub(super) reader: Option<HeaderValue>,
 }
 
 /// Whom a listener serves.
@@ -56,49 +70,68 @@ impl Service {
         let draining = app.inner.draining.clone();
         let app = app.clone();
         let hides = face == Face::Everybody && app.inner.options.apart;
-        let answer = move |mut request: Request<Incoming>, peer: ClientAddress| -> Answer {
-            let client = proxies.client(peer, request.headers());
-            let caller = Caller {
-                app: app.clone(),
-                id: request_id(&request),
-                traceparent: traceparent(&request),
-                client,
-                reader: app.reads(request.headers()),
-                last: draining.is_cancelled(),
-            };
-            request.extensions_mut().insert(client);
-            let elsewhere = hides && is_for_operators(request.uri(), request.headers());
-            let early = app.preflight(&request).or_else(|| {
-                let problem = if elsewhere { Some(error::elsewhere()) } else { app.refuses_page(&request) };
-                problem.map(Reply::into_response)
-            });
-            if let Some(early) = early {
-                return Box::pin(async move { Ok(caller.finish(early)) });
-            }
-            if is_push(&request) {
-                return Box::pin(async move {
-                    let answer = caller.app.take_push(request).await;
-                    Ok(caller.finish(answer))
+        let answer =
+            move |mut request: Request<Incoming>, peer: ClientAddress, takeover: &Takeover| -> Answer {
+                let client = proxies.client(peer, request.headers());
+                let caller = Caller {
+                    app: app.clone(),
+                    id: request_id(&request),
+                    traceparent: traceparent(&request),
+                    client,
+                    reader: app.reads(request.headers()),
+                    last: draining.is_cancelled(),
+                };
+                request.extensions_mut().insert(client);
+                let elsewhere = hides && is_for_operators(request.uri(), request.headers());
+                let early = app.preflight(&request).or_else(|| {
+                    let problem =
+                        if elsewhere { Some(error::elsewhere()) } else { app.refuses_page(&request) };
+                    problem.map(Reply::into_response)
                 });
-            }
-            if is_socket(&request) {
-                return Box::pin(std::future::ready(Ok(caller.finish(app.take_socket(request, client)))));
-            }
-            let answer = routes.call(request);
-            Box::pin(async move { Ok(caller.finish(answer.await?)) })
-        };
+                if let Some(early) = early {
+                    return Box::pin(async move { Ok(caller.finish(early)) });
+                }
+                if is_push(&request) {
+                    return Box::pin(async move {
+                        let answer = caller.app.take_push(request).await;
+                        Ok(caller.finish(answer))
+                    });
+                }
+                let seat = Seat {
+                    takeover: takeover.clone(),
+                    request_id: caller.id.clone(),
+                    reader: caller.reader.clone(),
+                };
+                if is_socket(&request) {
+                    let answer = app.take_socket(request, client, &seat);
+                    return Box::pin(std::future::ready(Ok(caller.finish(answer))));
+                }
+                request.extensions_mut().insert(seat);
+                let answer = routes.call(request);
+                Box::pin(async move { Ok(caller.finish(answer.await?)) })
+            };
         let peer = IpAddr::V4(Ipv4Addr::UNSPECIFIED).into();
-        Self { answer: Arc::new(answer), peer, asked: CancellationToken::new() }
+        Self {
+            answer: Arc::new(answer),
+            peer,
+            asked: CancellationToken::new(),
+            takeover: Takeover::default(),
+        }
     }
 
     /// For a connection of its own.
     pub(super) fn connected(&self) -> Self {
-        Self { asked: CancellationToken::new(), ..self.clone() }
+        Self { asked: CancellationToken::new(), takeover: Takeover::default(), ..self.clone() }
     }
 
     /// Is cancelled once the connection has asked for anything.
     pub(super) fn asked(&self) -> CancellationToken {
         self.asked.clone()
+    }
+
+    /// How the connection is taken over.
+    pub(super) fn takeover(&self) -> Takeover {
+        self.takeover.clone()
     }
 
     /// Says who is at the other end of the connection.
@@ -114,7 +147,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, request: Request<Incoming>) -> Answer {
         self.asked.cancel();
-        (self.answer)(request, self.peer)
+        (self.answer)(request, self.peer, &self.takeover)
     }
 }
 
@@ -129,10 +162,10 @@ fn is_socket(request: &Request<Incoming>) -> bool {
 }
 
 impl App {
-    fn take_socket(&self, mut request: Request<Incoming>, client: ClientAddress) -> Response {
+    fn take_socket(&self, mut request: Request<Incoming>, client: ClientAddress, seat: &Seat) -> Response {
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let query = request.uri().query().unwrap_or_default();
-        let answer = self.upgrade(request.headers(), query, client, upgrade);
+        let answer = self.upgrade(request.headers(), query, client, seat, upgrade);
         answer.unwrap_or_else(Reply::into_response)
     }
 

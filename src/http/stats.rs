@@ -117,14 +117,14 @@ mod tests {
         metrics.pushes.with("accepted").increment(7);
         metrics.pushes.with("invalid").increment(2);
         metrics.pushes.with("repeated").increment(1);
-        metrics.sessions.set(3.0);
+        metrics.channels_held.set(3.0);
         metrics.push_seconds.record(0.003);
         metrics.push_seconds.record(100.0);
         let page = metrics.render();
         let numbers = Page(&page);
         let totals = totals(&numbers);
         assert_eq!((totals.accepted, totals.refused), (7, 2));
-        assert_eq!(numbers.count("postrider_sessions"), 3);
+        assert_eq!(numbers.count("postrider_channels_held"), 3);
         let histogram = numbers.histogram("postrider_push_seconds");
         assert_eq!(histogram.bounds, LATENCY_BUCKETS);
         assert_eq!(histogram.counts[..5], [0, 0, 0, 1, 1]);

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use warp::http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
@@ -24,7 +24,7 @@ use crate::session::{Events, Session};
 
 use super::entering::Entering;
 use super::handshake::{Admission, Admitted, Refusal, Wish};
-use super::unstalled::Unstalled;
+use super::service::Seat;
 use super::visitor::{Visitor, visits};
 use super::{App, ClientAddress, Options, Problem};
 
@@ -34,35 +34,39 @@ impl App {
         headers: &HeaderMap,
         query: &str,
         client: ClientAddress,
+        seat: &Seat,
         upgrade: Option<OnUpgrade>,
     ) -> Result<Response, Problem> {
         let key = handshake_key(headers).inspect_err(|_| self.refused("handshake"))?;
-        let upgrade = upgrade.ok_or_else(not_an_upgrade)?;
+        // The server's word that it takes the request for one; what follows is ours.
+        upgrade.ok_or_else(not_an_upgrade)?;
         self.admit_handshake()?;
-        let mut wish = Wish::read(headers, query);
+        let mut wish = Wish::socket(headers, query);
         wish.hooked = self.inner.gate.authenticator.hook_headers(headers);
         // Taken before the upgrade, or a wave of them would pass together.
+        let visitor = self.visitor(client)?;
+        let response = switching(&ws::accept_key(key), wish.subprotocol.clone());
+        let (app, headers) = (self.clone(), headers.clone());
+        let tasks = self.inner.tasks.clone();
+        seat.takeover.behind_answer(move |stream, leftover| {
+            tasks.spawn(async move {
+                // Somebody else may have to be asked; the client's first frames wait in its socket.
+                let admission = app.admission(&headers, &wish, visitor.place.is_some()).await;
+                app.begin(stream, leftover, Bytes::new(), wish, admission, visitor);
+            });
+        });
+        Ok(response)
+    }
+
+    /// Room for one more session, of this client's and of the node's.
+    pub(super) fn visitor(&self, client: ClientAddress) -> Result<Visitor, Problem> {
         let address = self.inner.session_addresses.take(client).ok_or_else(|| {
             self.refused("address");
             let detail = "this address has all the sessions that one may have (connections_per_address_max)";
             Problem::unavailable("address_limit", detail, rand::random_range(5..=15))
         })?;
         let place = self.inner.places.clone().try_acquire_owned().ok();
-        let visitor = Visitor { client, place, _address: address };
-        let response = switching(&ws::accept_key(key), wish.subprotocol.clone());
-        let (app, headers) = (self.clone(), headers.clone());
-        self.inner.tasks.spawn(async move {
-            // Somebody else may have to be asked; the client's first frames wait in its socket.
-            let admission = app.admission(&headers, &wish, visitor.place.is_some()).await;
-            let upgraded = match upgrade.await {
-                Ok(upgraded) => upgraded,
-                Err(error) => return tracing::debug!(%error, "an upgrade was not completed"),
-            };
-            if let Ok(parts) = upgraded.downcast::<TokioIo<Unstalled<TcpStream>>>() {
-                app.begin(parts.io.into_inner().into_inner(), parts.read_buf, wish, admission, visitor);
-            }
-        });
-        Ok(response)
+        Ok(Visitor { client, place, _address: address })
     }
 
     pub(super) fn refused(&self, reason: &str) {
@@ -70,7 +74,7 @@ impl App {
     }
 
     /// Refuses before the upgrade what costs the node least that way.
-    fn admit_handshake(&self) -> Result<(), Problem> {
+    pub(super) fn admit_handshake(&self) -> Result<(), Problem> {
         if self.inner.draining.is_cancelled() {
             self.refused("draining");
             return Err(Problem::unavailable(
@@ -87,7 +91,7 @@ impl App {
         Ok(())
     }
 
-    async fn admission(&self, headers: &HeaderMap, wish: &Wish, has_place: bool) -> Admission {
+    pub(super) async fn admission(&self, headers: &HeaderMap, wish: &Wish, has_place: bool) -> Admission {
         let Self { inner } = self;
         let admission = if has_place {
             let checked = wish.admission(headers, &inner.gate);
@@ -107,11 +111,13 @@ impl App {
         admission
     }
 
-    /// Starts the session of an upgraded connection.
-    fn begin(
+    /// Starts the session of a connection that was taken over. `leftover` is what
+    /// its client has sent ahead, `head` what the session writes first.
+    pub(super) fn begin(
         &self,
         stream: TcpStream,
-        leftover: bytes::Bytes,
+        leftover: Bytes,
+        head: Bytes,
         wish: Wish,
         admission: Admission,
         visitor: Visitor,
@@ -120,7 +126,8 @@ impl App {
         let dialect = wish.dialect;
         shrink_buffers(&stream, &inner.options);
         let entering = match &admission {
-            Admission::Enter(_) if dialect == Dialect::Plain => None,
+            // They have nothing to say that anybody waits for.
+            Admission::Enter(_) if dialect != Dialect::Envelope => None,
             Admission::Enter(_) if !wish.resume => Some(Entering::attached(self)),
             Admission::Enter(admitted) => Some(Entering::new(self, wish.clone(), Some(Ok(admitted.clone())))),
             Admission::Await(ambient) => Some(Entering::new(self, wish.clone(), ambient.clone())),
@@ -143,6 +150,9 @@ impl App {
         let run = session.clone().run(leftover);
         if let Admission::Enter(admitted) = &admission {
             session.identify(admitted.identity.clone());
+        }
+        if !head.is_empty() {
+            session.send(head);
         }
         visitor.came(&session);
         // Attached before anything is read, so that its first frame finds it so.

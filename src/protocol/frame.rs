@@ -1,7 +1,8 @@
-//! The two dialects: bare payloads, and the envelopes of `postrider.v1+json`.
+//! The dialects: bare payloads, the envelopes of `postrider.v1+json`, and the
+//! same envelopes as server-sent events.
 //!
 //! A message is encoded at most once per dialect and node: [`Outgoing`] keeps
-//! the finished WebSocket frame, and every socket is given the same bytes.
+//! the finished frame, and every socket is given the same bytes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Channel, Message, NodeId, Position, SessionId, ws};
+use super::{Channel, Message, NodeId, Position, SessionId, sse, ws};
 
 /// The subprotocol that asks for envelopes.
 pub const SUBPROTOCOL: &str = "postrider.v1+json";
@@ -22,15 +23,21 @@ pub enum Dialect {
     Plain,
     /// Every frame is an envelope with a `type`.
     Envelope,
+    /// Server-sent events whose data are envelopes. The client only listens.
+    Events,
 }
 
 impl Dialect {
+    /// Every one, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Envelope, Self::Events];
+
     /// A stable name for metrics and answers.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::Envelope => "envelope",
+            Self::Events => "events",
         }
     }
 }
@@ -42,13 +49,20 @@ pub struct Outgoing {
     waited: bool,
     plain: OnceLock<Bytes>,
     envelope: OnceLock<Bytes>,
+    event: OnceLock<Bytes>,
 }
 
 impl Outgoing {
     /// Wraps a message; nothing is encoded yet.
     #[must_use]
     pub fn new(message: Message) -> Self {
-        Self { message, waited: false, plain: OnceLock::new(), envelope: OnceLock::new() }
+        Self {
+            message,
+            waited: false,
+            plain: OnceLock::new(),
+            envelope: OnceLock::new(),
+            event: OnceLock::new(),
+        }
     }
 
     /// The same of a message that was accepted before the session came that it is for.
@@ -69,11 +83,17 @@ impl Outgoing {
         &self.message
     }
 
-    /// The complete WebSocket frame in a dialect, encoded at the first call.
+    /// The complete frame in a dialect, encoded at the first call; an event's id
+    /// is its session's and comes before it.
     pub fn frame(&self, dialect: Dialect) -> &Bytes {
         match dialect {
             Dialect::Plain => self.plain.get_or_init(|| encode_plain(&self.message.data)),
-            Dialect::Envelope => self.envelope.get_or_init(|| encode_envelope(&self.message)),
+            Dialect::Envelope => {
+                self.envelope.get_or_init(|| ws::encode_text(&envelope(&self.message, &mut Vec::new())))
+            }
+            Dialect::Events => {
+                self.event.get_or_init(|| sse::encode("message", &envelope(&self.message, &mut Vec::new())))
+            }
         }
     }
 }
@@ -89,7 +109,8 @@ fn encode_plain(data: &[u8]) -> Bytes {
 
 /// The envelope is assembled around the payload's own text, which is valid JSON
 /// already: parsing and printing it again would cost more than everything else.
-fn encode_envelope(message: &Message) -> Bytes {
+/// Its head is written into `head`.
+fn envelope<'a>(message: &'a Message, head: &'a mut Vec<u8>) -> [&'a [u8]; 4] {
     #[derive(Serialize)]
     struct Head<'a> {
         #[serde(rename = "type")]
@@ -100,16 +121,15 @@ fn encode_envelope(message: &Message) -> Bytes {
         pos: Option<Position>,
         ts: u64,
     }
-    let head = Head {
+    *head = to_json(&Head {
         kind: "message",
         id: message.id,
         channel: &message.channel,
         pos: message.position,
         ts: message.accepted_at_us / 1_000,
-    };
-    let mut head = to_json(&head);
+    });
     head.truncate(head.len() - 1);
-    ws::encode_text(&[&head, b",\"data\":", &message.data, b"}"])
+    [head, b",\"data\":", &message.data, b"}"]
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {
@@ -188,6 +208,13 @@ pub enum ServerFrame<'a> {
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         topics: &'a [&'a str],
     },
+    /// The last of all on an event stream, which has no close codes of its own.
+    Close {
+        /// One of [`super::close`]: its range says what to do next.
+        code: u16,
+        /// For people.
+        reason: &'a str,
+    },
 }
 
 /// The part of `hello` that tells a client what is accepted.
@@ -208,6 +235,26 @@ impl ServerFrame<'_> {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         ws::encode_text(&[&to_json(self)])
+    }
+
+    /// The event, its id apart: its type is the frame's, its data the frame.
+    #[must_use]
+    pub fn encode_event(&self) -> Bytes {
+        sse::encode(self.kind(), &[&to_json(self)])
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Hello { .. } => "hello",
+            Self::Gap { .. } => "gap",
+            Self::Ping => "ping",
+            Self::Drain { .. } => "drain",
+            Self::Error { .. } => "error",
+            Self::Reauth { .. } => "reauth",
+            Self::Subscribed { .. } => "subscribed",
+            Self::Unsubscribed { .. } => "unsubscribed",
+            Self::Close { .. } => "close",
+        }
     }
 }
 
@@ -328,6 +375,16 @@ mod tests {
                 r#""pos":"0000000000000001.42","ts":1700000000123,"data":{"a": [1,2]}}"#
             )
         );
+    }
+
+    #[test]
+    fn an_event_carries_the_envelope_whatever_its_layout() {
+        let text =
+            String::from_utf8(outgoing("{\n\"a\": 1}").frame(Dialect::Events).to_vec()).expect("UTF-8");
+        let data: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+        let envelope: serde_json::Value = serde_json::from_str(&data.join("\n")).expect("JSON");
+        assert_eq!((&envelope["type"], &envelope["data"]["a"]), (&"message".into(), &1.into()));
+        assert!(text.starts_with("event: message\n") && text.ends_with("}\n\n"), "{text}");
     }
 
     #[test]

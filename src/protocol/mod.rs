@@ -7,6 +7,7 @@
 mod channel;
 pub mod close;
 pub mod entry;
+pub mod event_id;
 pub mod frame;
 mod id;
 mod message;
@@ -14,6 +15,7 @@ mod pattern;
 mod position;
 pub mod rest;
 mod schema;
+pub mod sse;
 pub mod stats;
 pub mod status;
 pub mod tickets;

@@ -228,6 +228,14 @@ pub fn rfc3339(ms: u64) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
 
+/// The body of `POST /v1/events/acks`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcksBody {
+    /// The last position that the device has handled, by channel.
+    pub positions: BTreeMap<String, Position>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,9 @@
 //! One live socket.
 //!
-//! A [`Session`] owns a connection that has been upgraded to WebSocket: it
-//! frames, queues, pings and closes. It does not know where messages come from
-//! or who keeps them: whoever hands it frames learns what became of them
-//! through [`Events`].
+//! A [`Session`] owns a connection that has been upgraded to WebSocket, or whose
+//! answer is a stream of events: it frames, queues, pings and closes. It does not
+//! know where messages come from or who keeps them: whoever hands it frames
+//! learns what became of them through [`Events`].
 //!
 //! - [`Session::queue`] appends a message; [`Session::flush`] writes what the
 //!   socket takes at once, on the caller's thread. What it does not take waits
@@ -17,6 +17,10 @@
 //! - One task per session, no timer per session: a [`Wheel`] of the node asks
 //!   each session now and then what is due. Without it nothing ever times out.
 //! - An idle session holds no buffer: reads share one per thread.
+//! - An event stream is a session that is only written to. What its client
+//!   sends is thrown away, its pings are comments that nobody answers, and its
+//!   close is an event. Each message is preceded by an id, the session's own,
+//!   that says where it stands then: see [`Session::follow`].
 //!
 //! # Order
 //!
@@ -38,9 +42,11 @@ mod options;
 mod outbox;
 pub mod pipe;
 mod run;
+mod send;
 mod socket;
 mod state;
 mod tick;
+mod trail;
 mod wheel;
 mod wire;
 

@@ -19,8 +19,9 @@ const SLICES_MAX: usize = 64;
 
 /// One frame.
 pub(super) enum Item {
-    /// A message, and what its entry waits for.
-    Message(Arc<Outgoing>, Option<Token>),
+    /// A message, what its entry waits for, and what this session alone writes
+    /// before it: an event's id, or nothing.
+    Message(Arc<Outgoing>, Option<Token>, Box<[u8]>),
     /// A frame of the session's own.
     Control(Bytes),
     /// The Ping whose Pong confirms what was written before it.
@@ -30,11 +31,17 @@ pub(super) enum Item {
 }
 
 impl Item {
-    fn bytes(&self, dialect: Dialect) -> &Bytes {
+    /// What is written, in order. An item is written whole or, once begun, to
+    /// its end: a part alone would mean something else.
+    fn parts(&self, dialect: Dialect) -> [&[u8]; 2] {
         match self {
-            Self::Message(outgoing, _) => outgoing.frame(dialect),
-            Self::Control(bytes) | Self::Confirm(bytes) | Self::Close(bytes) => bytes,
+            Self::Message(outgoing, _, before) => [before, outgoing.frame(dialect)],
+            Self::Control(bytes) | Self::Confirm(bytes) | Self::Close(bytes) => [&[], bytes],
         }
+    }
+
+    fn len(&self, dialect: Dialect) -> usize {
+        self.parts(dialect).iter().map(|part| part.len()).sum()
     }
 
     fn is_message(&self) -> bool {
@@ -97,7 +104,7 @@ impl Outbox {
 
     /// Puts a frame behind what waits.
     pub(super) fn push(&mut self, item: Item) {
-        self.bytes += item.bytes(self.dialect).len();
+        self.bytes += item.len(self.dialect);
         self.messages += usize::from(item.is_message());
         self.items.push_back(item);
     }
@@ -106,11 +113,19 @@ impl Outbox {
     /// every frame that was finished, in order.
     pub(super) fn write(&mut self, wire: &dyn Wire, mut gone: impl FnMut(Item)) -> io::Result<Progress> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let mut count = 0;
-        for (slice, item) in slices.iter_mut().zip(&self.items) {
-            let skip = if count == 0 { self.head_written } else { 0 };
-            *slice = IoSlice::new(&item.bytes(self.dialect)[skip..]);
+        let (mut count, mut skip) = (0, self.head_written);
+        let parts = self.items.iter().flat_map(|item| item.parts(self.dialect));
+        for part in parts {
+            let skipped = skip.min(part.len());
+            skip -= skipped;
+            if skipped == part.len() {
+                continue;
+            }
+            slices[count] = IoSlice::new(&part[skipped..]);
             count += 1;
+            if count == SLICES_MAX {
+                break;
+            }
         }
         let wrote = match wire.try_write_vectored(&slices[..count]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -123,7 +138,7 @@ impl Outbox {
         self.bytes -= wrote;
         self.head_written += wrote;
         while let Some(head) = self.items.front() {
-            let len = head.bytes(self.dialect).len();
+            let len = head.len(self.dialect);
             if self.head_written < len {
                 break;
             }
@@ -148,7 +163,7 @@ impl Outbox {
         for (index, item) in std::mem::take(&mut self.items).into_iter().enumerate() {
             match item {
                 item if (partial && index == 0) || matches!(item, Item::Close(_)) => kept.push_back(item),
-                Item::Message(_, token) => done.tokens.extend(token),
+                Item::Message(_, token, _) => done.tokens.extend(token),
                 Item::Control(_) | Item::Confirm(_) | Item::Close(_) => {}
             }
         }
@@ -165,14 +180,14 @@ impl Outbox {
     /// Takes the tokens from the waiting frames, which stay.
     pub(super) fn release_tokens(&mut self, done: &mut Done) {
         for item in &mut self.items {
-            if let Item::Message(_, token) = item {
+            if let Item::Message(_, token, _) = item {
                 done.tokens.extend(token.take());
             }
         }
     }
 
     fn recount(&mut self) {
-        let all: usize = self.items.iter().map(|item| item.bytes(self.dialect).len()).sum();
+        let all: usize = self.items.iter().map(|item| item.len(self.dialect)).sum();
         self.bytes = all - self.head_written;
         self.messages = self.items.iter().filter(|item| item.is_message()).count();
     }

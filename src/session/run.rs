@@ -152,7 +152,7 @@ impl Run {
             }
             let mut buffer = READ_BUFFER.take().unwrap_or_else(|| vec![0; READ_BYTES].into_boxed_slice());
             match self.session.wire.try_read(&mut buffer) {
-                Ok(0) => self.lost(),
+                Ok(0) => self.ended(),
                 Ok(len) => self.take_in(&buffer[..len]),
                 // Readiness was stale; asking again leaves our waker there.
                 Err(error) if is_passing(&error) => {}
@@ -182,6 +182,16 @@ impl Run {
     fn lost(&self) {
         let session = &self.session;
         session.with_state(|state, after| state.cut(Ending::Lost, &*session.wire, after));
+    }
+
+    /// The peer will send no more: how the reader of an event stream leaves.
+    fn ended(&self) {
+        let session = &self.session;
+        let ending = match session.dialect() {
+            Dialect::Events => Ending::Peers(CloseCode::NORMAL),
+            Dialect::Plain | Dialect::Envelope => Ending::Lost,
+        };
+        session.with_state(|state, after| state.cut(ending, &*session.wire, after));
     }
 
     fn take_in(&mut self, mut bytes: &[u8]) {

@@ -10,13 +10,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::confirm::Confirm;
-use super::outbox::Item;
 use super::run::Run;
 use super::state::{After, Next, Phase, State};
-use super::{Ending, Events, Identity, Options, Queued, Token, Wheel, Wire};
+use super::{Ending, Events, Identity, Options, Wheel, Wire};
 use crate::metrics::Metrics;
 use crate::protocol::close::CloseCode;
-use crate::protocol::frame::{Dialect, Outgoing};
+use crate::protocol::frame::{Dialect, Outgoing, ServerFrame};
 use crate::protocol::{SessionId, ws};
 
 /// Writes that one flush makes before it leaves the rest to the session's task,
@@ -138,57 +137,6 @@ impl Session {
         self.lock().outbox.bytes()
     }
 
-    /// Puts a message behind what waits. One that does not fit closes the
-    /// session as [`CloseCode::SLOW`].
-    pub fn queue(self: &Arc<Self>, outgoing: &Arc<Outgoing>, token: Option<&Token>) -> Queued {
-        // Encoded before the lock is taken: this may be the message's first session.
-        let len = outgoing.frame(self.dialect).len();
-        self.push(len, |state| {
-            let token = token.filter(|_| !state.tokens_returned).cloned();
-            Item::Message(Arc::clone(outgoing), token)
-        })
-    }
-
-    /// Sends a finished frame that is no message: `hello`, `gap`, `drain` and
-    /// the like. It counts towards the outbox's limits as messages do.
-    pub fn send(self: &Arc<Self>, frame: Bytes) {
-        if self.push(frame.len(), |_| Item::Control(frame.clone())) == Queued::First {
-            self.flush();
-        }
-    }
-
-    fn push(self: &Arc<Self>, len: usize, item: impl Fn(&State) -> Item) -> Queued {
-        self.try_push(len, &item)
-            .or_else(|| {
-                // A batch may be longer than an outbox: only a socket that does
-                // not take it is slow.
-                self.flush();
-                self.try_push(len, &item)
-            })
-            .unwrap_or_else(|| {
-                self.close_with(CloseCode::SLOW, "read faster, or resume: nothing is lost", true);
-                Queued::Closed
-            })
-    }
-
-    /// Queues a frame; none when it does not fit.
-    fn try_push(&self, len: usize, item: impl Fn(&State) -> Item) -> Option<Queued> {
-        let mut state = self.lock();
-        if state.phase != Phase::Open {
-            return Some(Queued::Closed);
-        }
-        if !state.fits(len, &self.options) {
-            return None;
-        }
-        let first = state.outbox.is_empty() && !state.flushing;
-        let item = item(&state);
-        state.outbox.push(item);
-        if !first {
-            self.gauge(&mut state);
-        }
-        Some(if first { Queued::First } else { Queued::Already })
-    }
-
     /// Writes as much as the socket takes now. Harmless when somebody else is
     /// at it: they write this session's frames too, in order.
     pub fn flush(self: &Arc<Self>) {
@@ -224,7 +172,10 @@ impl Session {
 
     /// Closes; an `impatient` close waits for no socket that takes nothing.
     pub(super) fn close_with(self: &Arc<Self>, code: CloseCode, reason: &str, impatient: bool) {
-        let frame = ws::encode_close(code, reason);
+        let frame = match self.dialect {
+            Dialect::Plain | Dialect::Envelope => ws::encode_close(code, reason),
+            Dialect::Events => ServerFrame::Close { code: code.get(), reason }.encode_event(),
+        };
         let timeout = self.options.close_timeout;
         self.with_state(|state, after| state.close(Ending::Ours(code), frame, impatient, timeout, after));
         self.flush();
@@ -320,7 +271,7 @@ impl Session {
         }
     }
 
-    fn gauge(&self, state: &mut State) {
+    pub(super) fn gauge(&self, state: &mut State) {
         let bytes = state.outbox.bytes();
         if bytes != state.gauged_bytes {
             self.outbox_bytes.increment(bytes as f64 - state.gauged_bytes as f64);

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::confirm::{Confirm, Want};
 use super::keepalive::Keepalive;
 use super::outbox::{Done, Item, Outbox, Progress};
+use super::trail::Trail;
 use super::{Ending, Options, Wire};
 use crate::protocol::frame::Dialect;
 use crate::protocol::ws;
@@ -83,6 +84,8 @@ pub(super) struct State {
     pub(super) keepalive: Keepalive,
     /// Only for a plain client that named its device.
     pub(super) confirm: Option<Box<Confirm>>,
+    /// Only of an event stream: where it stands behind all that is queued.
+    pub(super) trail: Option<Box<Trail>>,
     /// Pings sent, and the payload of the last.
     pub(super) pings: u64,
     /// The session's task.
@@ -99,7 +102,8 @@ impl State {
             ending: None,
             deadline: None,
             peer_closed: false,
-            deaf: false,
+            // Whoever asked for events has nothing more to say.
+            deaf: dialect == Dialect::Events,
             run_ended: false,
             closed_told: false,
             close_written: false,
@@ -112,6 +116,7 @@ impl State {
             tokens_returned: false,
             keepalive: Keepalive::new(first_ping_at),
             confirm: None,
+            trail: None,
             pings: 0,
             waker: None,
             gauged_bytes: 0,
@@ -153,7 +158,7 @@ impl State {
         }
         let (mut close_written, confirm) = (false, &mut self.confirm);
         let wrote = self.outbox.write(wire, |item| match item {
-            Item::Message(outgoing, token) => {
+            Item::Message(outgoing, token, _) => {
                 if let (Some(confirm), Some(position)) = (confirm.as_mut(), outgoing.message().position) {
                     confirm.message_written(&outgoing.message().channel, position);
                 }

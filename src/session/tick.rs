@@ -14,6 +14,7 @@ use super::state::{After, Phase, State};
 use super::{Ending, Options, Session};
 use crate::protocol::close::CloseCode;
 use crate::protocol::frame::{Dialect, ServerFrame};
+use crate::protocol::sse;
 
 /// What follows from a tick once the lock is released.
 enum Action {
@@ -26,7 +27,9 @@ impl Session {
     /// Does what is due at `now`: pings, gives back tokens, closes what does not
     /// answer or does not read. Returns when to ask again; `None` when over.
     pub fn tick(self: &Arc<Self>, now: Instant) -> Option<Instant> {
-        let heard = self.heard.swap(false, Ordering::Relaxed);
+        // Nobody answers on an event stream. The kernel notices when its bytes do
+        // not arrive, and breaks the connection.
+        let heard = self.heard.swap(false, Ordering::Relaxed) || self.dialect() == Dialect::Events;
         let action = self.with_state(|state, after| self.due(state, after, now, heard));
         match action {
             Action::Nothing => {}
@@ -57,6 +60,7 @@ impl Session {
                 let ping = match self.dialect() {
                     Dialect::Plain => state.next_ping(),
                     Dialect::Envelope => envelope_ping(),
+                    Dialect::Events => Bytes::from_static(sse::COMMENT),
                 };
                 state.outbox.push(Item::Control(ping));
                 Action::Flush

@@ -50,7 +50,7 @@ async fn half_open_sockets_are_found_by_their_missing_pongs() {
         if closed == 2.0 { Ok(()) } else { Err(closed) }
     })
     .await;
-    assert_eq!(holder.metric("postrider_sessions").await, 1.0);
+    assert_eq!(holder.metric("postrider_sessions{dialect=\"plain\"}").await, 1.0);
     assert_eq!(healthy.closed(), None, "who answers stays");
 
     // What died in the buffers was not received: both get it elsewhere.
@@ -165,7 +165,7 @@ async fn half_a_connection_that_is_closed_is_a_closed_connection() {
     proxy.half_close(Direction::ToServer);
     phone.wait_closed(PATIENCE).await;
     eventually(PATIENCE, "the node forgets the session", async || {
-        cluster.nodes[0].api().metric("postrider_sessions").await == 0.0
+        cluster.nodes[0].api().metric("postrider_sessions{dialect=\"envelope\"}").await == 0.0
     })
     .await;
 }

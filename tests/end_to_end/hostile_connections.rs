@@ -52,7 +52,7 @@ async fn each_ends_as_it_should_and_nobody_else_notices() {
     let (files, memory) = (open_files(&node), memory_kib(&node));
     siege(&node, &good, &plain).await;
     settled(PATIENCE, "sessions and files are back", async || {
-        let (sessions, now) = (node.api().metric("postrider_sessions").await, open_files(&node));
+        let (sessions, now) = (node.api().sessions().await, open_files(&node));
         // The harness's own connections come and go.
         if sessions == 2.0 && now <= files + 2 { Ok(()) } else { Err((sessions, now, files)) }
     })

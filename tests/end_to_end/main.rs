@@ -18,6 +18,8 @@ mod clients;
 mod command_line;
 mod drain;
 mod errors;
+mod event_source_client;
+mod event_streams;
 mod fencing;
 mod healing;
 mod hostile_clients;

@@ -58,7 +58,7 @@ async fn the_page_does_not_grow_with_sessions() {
     let dials = (0..200).map(|n| node.plain(&format!("user{n}")).device("phone").connect());
     let _sockets = futures_util::future::join_all(dials).await;
     settled(PATIENCE, "200 sessions are counted", async || {
-        let sessions = api.metric("postrider_sessions").await;
+        let sessions = api.sessions().await;
         if sessions == 200.0 { Ok(()) } else { Err(sessions) }
     })
     .await;
@@ -110,7 +110,8 @@ async fn what_happens_is_counted() {
         (&b, "postrider_message_sessions_sum", 20.0),
         (&b, "postrider_accept_to_write_seconds_count", 20.0),
         (&b, "postrider_accept_to_ack_seconds_count", 10.0),
-        (&b, "postrider_sessions", 2.0),
+        (&b, "postrider_sessions{dialect=\"plain\"}", 1.0),
+        (&b, "postrider_sessions{dialect=\"envelope\"}", 1.0),
         (&b, "postrider_channels_held", 2.0),
         (&b, "postrider_connects_total{dialect=\"plain\"}", 1.0),
         (&b, "postrider_connects_total{dialect=\"envelope\"}", 1.0),

@@ -94,24 +94,30 @@ async fn the_examples_in_curl_javascript_and_python_do_what_they_say() {
             })
             .count();
     }
-    // Beside them stands listen.mjs, below.
-    assert_eq!(documented, run_too + 1, "an example that no test runs");
+    // Beside them stand the two that listen, below.
+    assert_eq!(documented, run_too + 2, "an example that no test runs");
 }
 
 #[tokio::test]
-async fn the_example_that_listens_gets_what_is_pushed() {
+async fn the_examples_that_listen_get_what_is_pushed() {
     let node = Node::start(NodeOptions::default()).await;
     node.api().push_to("alice", json!({"order": 42})).await;
-    let output = tempfile::NamedTempFile::new().expect("a temporary file");
-    let mut command = Command::new(tools::program("node"));
-    // A module looks for packages beside itself: it is run from where `ws` is.
-    let source = std::fs::read_to_string(root().join("docs/examples/listen.mjs")).expect("the example");
-    command.args(["--input-type=module", "--eval", &source]);
-    command.current_dir(root().join("tests/js")).env("POSTRIDER_URL", node.url());
-    let process = Process::start("listen.mjs", &mut command, output.path());
-    let frame = crate::harness::until(WITHIN, "the example prints the message", async || {
-        process.log_text().lines().find_map(|line| serde_json::from_str::<Value>(line).ok())
-    })
-    .await;
-    assert_eq!((&frame["channel"], &frame["data"]), (&json!("user:alice"), &json!({"order": 42})));
+    for example in ["listen.mjs", "events.mjs"] {
+        let output = tempfile::NamedTempFile::new().expect("a temporary file");
+        let mut command = Command::new(tools::program("node"));
+        // A module looks for packages beside itself: it is run from where they are.
+        let source =
+            std::fs::read_to_string(root().join("docs/examples").join(example)).expect("the example");
+        command.args(["--input-type=module", "--eval", &source]);
+        command.current_dir(root().join("tests/js")).env("POSTRIDER_URL", node.url());
+        let process = Process::start(example, &mut command, output.path());
+        let frame = crate::harness::until(WITHIN, "the example prints the message", async || {
+            process.log_text().lines().find_map(|line| serde_json::from_str::<Value>(line).ok())
+        })
+        .await;
+        assert_eq!((&frame["channel"], &frame["data"]), (&json!("user:alice"), &json!({"order": 42})));
+        drop(process);
+        // The next one is the same device: what it would receive must be new.
+        node.api().push_to("alice", json!({"order": 42})).await;
+    }
 }

@@ -73,7 +73,7 @@ async fn connections_beyond_the_limit_are_closed_as_overloaded_however_fast_they
         assert_eq!(closed.code, Some(1013), "{closed:?}");
         assert!(!closed.reason.is_empty(), "it does not say why");
     }
-    assert_eq!(node.api().metric("postrider_sessions").await, 10.0);
+    assert_eq!(node.api().metric("postrider_sessions{dialect=\"plain\"}").await, 10.0);
     // A place that is free is given away.
     let stays = sockets.into_iter().find(|socket| socket.closed().is_none()).expect("ten stayed");
     stays.close().await;

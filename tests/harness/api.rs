@@ -112,6 +112,14 @@ impl Api {
         .await;
     }
 
+    /// Sessions of any dialect.
+    pub async fn sessions(&self) -> f64 {
+        let page = self.get("/metrics").await.text;
+        let sessions =
+            page.lines().filter_map(|line| line.strip_prefix("postrider_sessions{")?.split(' ').nth(1));
+        sessions.map(|number| number.parse::<f64>().expect("a number")).sum()
+    }
+
     /// The value of one series of `/metrics`, such as `postrider_reclaims_total`.
     pub async fn metric(&self, series: &str) -> f64 {
         let page = self.get("/metrics").await.text;

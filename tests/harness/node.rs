@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Api, Dial, PATIENCE, Process, free_port, until};
+use super::{Api, Dial, Listen, PATIENCE, Process, free_port, until};
 
 /// How a node is started.
 #[derive(Debug, Clone, Default)]
@@ -110,6 +110,11 @@ impl Node {
     /// A client of `user` that speaks envelopes.
     pub fn envelope(&self, user: &str) -> Dial {
         Dial::envelope(self.address, user)
+    }
+
+    /// A client of `user` that listens to server-sent events.
+    pub fn listen(&self, user: &str) -> Listen {
+        Listen::new(self.address, user)
     }
 
     /// `kill -9`.

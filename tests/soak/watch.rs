@@ -15,9 +15,11 @@ const TICKS: f64 = 100.0;
 pub(crate) async fn look(node: &Node) -> NodeSample {
     let api = node.api();
     let page = api.get("/metrics").await.text;
+    // Of all series of that name.
     let metric = |name: &str| {
-        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.and_then(|value| value.parse::<f64>().ok()).unwrap_or_default() as u64
+        let of_name = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        page.lines().filter(|line| of_name(line)).filter_map(value).sum::<f64>() as u64
     };
     let process = format!("/proc/{}", node.pid());
     let status = std::fs::read_to_string(format!("{process}/status")).expect("our child runs");

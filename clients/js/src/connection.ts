@@ -7,13 +7,14 @@ import { Backoff } from './backoff.js';
 import { afterClose, CLOSE_CODES } from './close.js';
 import { Emitter } from './emitter.js';
 import { isUnauthorized, PostriderError, textOf } from './errors.js';
+import { EventStream } from './events.js';
 import type { Hello, MessageFrame, ServerFrame } from './frames.js';
 import { Link } from './link.js';
 import { Progress } from './progress.js';
 import { Recent } from './recent.js';
 import { runtime, type Timer, type WebSocketConstructor } from './runtime.js';
 import { Topics } from './topics.js';
-import type { Address, Connection, Events, Gap, Options, Positions, Session, State } from './types.js';
+import type { Address, Connection, Events, Gap, Options, Positions, Session, State, Transport } from './types.js';
 import { wakeOn } from './wake.js';
 import { within } from './within.js';
 
@@ -29,16 +30,19 @@ const STABLE_MS = 5_000;
 export function connect<T = unknown>(url: Address | readonly Address[], options: Options = {}): Connection<T> {
   const urls = (Array.isArray(url) ? url : [url]).map((one: Address) => address(one, options));
   if (urls.length === 0) throw new TypeError('an address is needed');
-  const Socket = options.WebSocket ?? runtime.WebSocket;
-  if (!Socket) {
+  const { transport = 'auto' } = options;
+  const Socket = transport === 'sse' ? undefined : (options.WebSocket ?? runtime.WebSocket);
+  const Stream = transport === 'websocket' || !runtime.fetch ? undefined : EventStream;
+  if (!Socket && !Stream) {
     throw new TypeError('this runtime has no WebSocket: install the package ws and pass { WebSocket }');
   }
-  return new Keeper<T>(urls, Socket, options);
+  return new Keeper<T>(urls, Socket, Stream, options);
 }
 
 class Keeper<T> implements Connection<T> {
   readonly #urls: readonly string[];
-  readonly #Socket: WebSocketConstructor;
+  readonly #Socket: WebSocketConstructor | undefined;
+  readonly #Stream: WebSocketConstructor | undefined;
   readonly #options: Options;
   readonly #events = new Emitter<T>();
   readonly #progress: Progress;
@@ -50,6 +54,12 @@ class Keeper<T> implements Connection<T> {
   #state: State = 'disconnected';
   #session: Session | undefined;
   #link: Link | undefined;
+  /** What the link goes over, or the next one will. */
+  #transport: Transport;
+  /** Whether the link was opened, whatever came of it then. */
+  #opened = false;
+  /** How often only an event stream could be opened, since a WebSocket was the last time. */
+  #blocked = 0;
   #dials = 0;
   #urlAt = 0;
   #token: string | undefined;
@@ -69,9 +79,16 @@ class Keeper<T> implements Connection<T> {
   #ackTimer: Timer;
   #sleep: (() => void) | undefined;
 
-  constructor(urls: readonly string[], Socket: WebSocketConstructor, options: Options) {
+  constructor(
+    urls: readonly string[],
+    Socket: WebSocketConstructor | undefined,
+    Stream: WebSocketConstructor | undefined,
+    options: Options,
+  ) {
     this.#urls = urls;
     this.#Socket = Socket;
+    this.#Stream = Stream;
+    this.#transport = Socket ? 'websocket' : 'sse';
     this.#options = options;
     this.#timeoutMs = options.connectTimeoutMs ?? 10_000;
     this.#recent = new Recent(options.idsMax ?? 1_000);
@@ -182,8 +199,11 @@ class Keeper<T> implements Connection<T> {
   #open(): void {
     const url = this.#urls[this.#urlAt % this.#urls.length] as string;
     try {
-      const link = (this.#link = new Link(this.#Socket, url, this.#timeoutMs, {
+      this.#opened = false;
+      const Wire = (this.#transport === 'sse' ? this.#Stream : this.#Socket) as WebSocketConstructor;
+      const link = (this.#link = new Link(Wire, url, this.#timeoutMs, {
         opened: () => {
+          this.#opened = true;
           if (this.#token !== undefined) link.send({ type: 'auth', token: this.#token });
           this.#resume(link);
         },
@@ -235,7 +255,9 @@ class Keeper<T> implements Connection<T> {
     this.#refused = false;
     link.watch(hello.heartbeat_ms + (this.#options.heartbeatGraceMs ?? 10_000));
     this.#stableTimer = runtime.setTimeout(() => this.#steady(), STABLE_MS);
-    this.#session = { session, node, user, device, resumed };
+    const transport = this.#transport;
+    this.#session = { session, node, user, device, transport, resumed };
+    this.#blocked = transport === 'sse' ? this.#blocked + 1 : 0;
     this.#progress.begin(hello.positions);
     this.#progress.tellAgain();
     this.#ackSoon();
@@ -290,6 +312,7 @@ class Keeper<T> implements Connection<T> {
   #lost(code: number, reason: string): void {
     this.#link = undefined;
     this.#urlAt += 1;
+    this.#choose();
     const leaveInMs = this.#leaveAt === undefined ? undefined : Math.max(0, this.#leaveAt - Date.now());
     this.#stop();
     const after = afterClose(code);
@@ -300,6 +323,18 @@ class Keeper<T> implements Connection<T> {
     const delayMs = atOnce && this.#fresh ? 0 : this.#backoff.next();
     this.#fresh = false;
     this.#retry(code, reason, Math.max(delayMs, leaveInMs ?? 0));
+  }
+
+  /**
+   * Where a WebSocket could not be opened an event stream is tried next, and the other way round. A
+   * stream that worked is left for a WebSocket again, until that has failed twice: a node may just
+   * have been starting, or a proxy may really be in the way.
+   */
+  #choose(): void {
+    if (!this.#Socket || !this.#Stream) return;
+    if (this.#transport === 'sse') {
+      if (!this.#session || this.#blocked < 2) this.#transport = 'websocket';
+    } else if (!this.#opened) this.#transport = 'sse';
   }
 
   /** The token was refused: the next one, unless it was asked for in answer to a refusal. */

@@ -4,7 +4,7 @@ import type { Gap, Positions, Session } from './types.js';
 
 export const SUBPROTOCOL = 'postrider.v1+json';
 
-export interface Hello extends Session {
+export interface Hello extends Omit<Session, 'transport'> {
   type: 'hello';
   positions: Positions;
   heartbeat_ms: number;

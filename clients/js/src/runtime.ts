@@ -22,7 +22,10 @@ interface Runtime {
   clearTimeout(timer: Timer): void;
   queueMicrotask(run: () => void): void;
   URL: new (url: string, base?: string) => ParsedUrl;
+  AbortController: new () => { readonly signal: unknown; abort(): void };
+  TextDecoder: new () => { decode(bytes: unknown, options: { stream: true }): string };
   WebSocket?: WebSocketConstructor;
+  fetch?: (url: string, init: object) => Promise<Answer>;
   location?: { href: string };
   document?: EventSource & { visibilityState: string };
   addEventListener?: EventSource['addEventListener'];
@@ -34,12 +37,20 @@ interface EventSource {
   removeEventListener(type: string, listener: () => void): void;
 }
 
-interface ParsedUrl {
+export interface ParsedUrl {
   protocol: string;
   pathname: string;
   hash: string;
   readonly href: string;
-  readonly searchParams: { set(name: string, value: string): void };
+  readonly searchParams: { set(name: string, value: string): void; append(name: string, value: string): void; delete(name: string): void };
+}
+
+/** The part of a `fetch` response that is used. */
+export interface Answer {
+  readonly ok: boolean;
+  readonly status: number;
+  readonly body: { getReader(): { read(): Promise<{ done: boolean; value?: unknown }> } } | null;
+  text(): Promise<string>;
 }
 
 export const runtime = globalThis as unknown as Runtime;

@@ -40,9 +40,17 @@ export interface Options {
   heartbeatGraceMs?: number | undefined;
   /** How many ids are remembered to recognise what came twice. 1,000 unless given. */
   idsMax?: number | undefined;
+  /**
+   * `websocket`, `sse` (server-sent events), or `auto`: event streams where no WebSocket can be
+   * opened. `auto` unless given.
+   */
+  transport?: 'auto' | Transport | undefined;
   /** The WebSocket to use; the runtime's own unless given. Node.js before 22 has none: pass that of `ws`. */
   WebSocket?: WebSocketConstructor | undefined;
 }
+
+/** What a session goes over. */
+export type Transport = 'websocket' | 'sse';
 
 /** Positions by channel: where delivery goes on. Opaque; keep them as they are. */
 export type Positions = Record<string, string>;
@@ -86,6 +94,7 @@ export interface Session {
   readonly node: string;
   readonly user: string;
   readonly device: string | null;
+  readonly transport: Transport;
   /** Whether delivery goes on behind the positions given and nothing was lost. */
   readonly resumed: boolean;
 }

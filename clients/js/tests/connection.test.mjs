@@ -21,7 +21,7 @@ afterEach(() => {
 });
 
 async function dialling(options = {}, url = NODE) {
-  const connection = connect(url, { WebSocket: server.WebSocket, ...options });
+  const connection = connect(url, { WebSocket: server.WebSocket, transport: 'websocket', ...options });
   const seen = record(connection);
   await settle();
   return { connection, seen };
@@ -45,7 +45,7 @@ test('states come in order, each with its reason', async () => {
   const { connection, seen } = await dialling({ device: 'phone' });
   assert.equal(connection.state, 'connecting');
   await server.last.hello();
-  assert.deepEqual(connection.session, { session: 's1', node: 'n1', user: 'alice', device: 'phone', resumed: false });
+  assert.deepEqual(connection.session, { session: 's1', node: 'n1', user: 'alice', device: 'phone', transport: 'websocket', resumed: false });
   await server.last.close(1011, 'our fault');
   assert.equal(connection.session, undefined);
   await connection.close();
@@ -98,7 +98,7 @@ test('a runtime without WebSocket is told what to do', () => {
   const own = globalThis.WebSocket;
   try {
     globalThis.WebSocket = undefined;
-    assert.throws(() => connect(NODE), /install the package ws/);
+    assert.throws(() => connect(NODE, { transport: 'websocket' }), /install the package ws/);
   } finally {
     globalThis.WebSocket = own;
   }

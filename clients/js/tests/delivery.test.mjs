@@ -14,7 +14,7 @@ beforeEach(() => {
 afterEach(() => mock.timers.reset());
 
 async function connected(options = {}, hello = {}) {
-  const connection = connect(NODE, { WebSocket: server.WebSocket, ...options });
+  const connection = connect(NODE, { WebSocket: server.WebSocket, transport: 'websocket', ...options });
   const seen = record(connection);
   await settle();
   await server.last.hello(hello);
@@ -181,7 +181,7 @@ test('a storage that fails is reported once and keeps nothing from being deliver
 });
 
 test('a storage that never answers does not keep the connection away', async () => {
-  connect(NODE, { WebSocket: server.WebSocket, storage: { load: () => new Promise(() => {}), save() {} } }).on('message', () => {});
+  connect(NODE, { WebSocket: server.WebSocket, transport: 'websocket', storage: { load: () => new Promise(() => {}), save() {} } }).on('message', () => {});
   await settle();
   mock.timers.tick(10_000);
   await settle();
@@ -191,7 +191,7 @@ test('a storage that never answers does not keep the connection away', async () 
 test('what the storage holds need not be a position', async () => {
   const storage = memoryStorage();
   storage.save({ [CHANNEL]: 'nonsense', other: 7 });
-  const connection = connect(NODE, { WebSocket: server.WebSocket, storage });
+  const connection = connect(NODE, { WebSocket: server.WebSocket, transport: 'websocket', storage });
   const seen = record(connection);
   await settle();
   await server.last.accept();

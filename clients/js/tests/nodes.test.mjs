@@ -148,7 +148,8 @@ test('a position that nobody could have given is survived', { timeout: 30_000 },
   const one = device('vandal', { storage });
   await has(one, 1);
   assert.deepEqual(one.seen.errors.map(({ code }) => code), ['bad_frame']);
-  assert.deepEqual(storage.load(), { 'user:vandal': one.seen.messages[0].pos });
+  // Where `all` begins may have been told as well.
+  assert.equal(storage.load()['user:vandal'], one.seen.messages[0].pos);
   await one.connection.close();
 });
 

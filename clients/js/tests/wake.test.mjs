@@ -15,7 +15,7 @@ beforeEach(async () => {
   mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
   mock.method(Math, 'random', () => 1);
   server = new FakeServer();
-  connection = connect('http://node.test', { WebSocket: server.WebSocket, device: 'tab' });
+  connection = connect('http://node.test', { WebSocket: server.WebSocket, transport: 'websocket', device: 'tab' });
   seen = record(connection);
   await settle();
 });

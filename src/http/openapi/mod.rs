@@ -10,6 +10,7 @@
 mod codes;
 mod operation;
 mod operations;
+mod receive;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -10,16 +10,16 @@ use crate::protocol::status::{
     CloseAnswer, EraseAnswer, MessageAnswer, PresenceAnswer, PresenceBody, RecentAnswer, SessionsAnswer,
     WithdrawAnswer,
 };
-use crate::protocol::tickets::{LogoutAnswer, TicketAnswer, TicketBody};
+use crate::protocol::tickets::LogoutAnswer;
 use crate::protocol::{Channel, MessageId, SessionId};
 
-use super::{Operation, Scope};
+use super::{Operation, Scope, receive};
 
 /// What whoever asks the store may be told.
-const STORE: &[&str] = &["store_unavailable", "store_timeout", "internal"];
+pub(super) const STORE: &[&str] = &["store_unavailable", "store_timeout", "internal"];
 
 pub(super) fn all() -> Vec<Operation> {
-    [send(), receive(), look(), inquire(), operate(), pages()].into_iter().flatten().collect()
+    [send(), receive::all(), look(), inquire(), operate(), pages()].into_iter().flatten().collect()
 }
 
 fn send() -> Vec<Operation> {
@@ -72,47 +72,6 @@ fn send() -> Vec<Operation> {
         .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/batch.mjs"))
         .sample("Python", "Python", include_str!("../../../docs/examples/batch.py"));
     vec![single, batch]
-}
-
-fn receive() -> Vec<Operation> {
-    let name = json!({"type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9._-]+$"});
-    let socket = Operation::new("get", "/v1/ws", "connect", "Receive")
-        .says(
-            "Open a session",
-            "A WebSocket. Without a subprotocol each frame is bare `data`; with `postrider.v1+json` frames are \
-             JSON envelopes that can be acknowledged and resumed. The token may come as a bearer token, as the \
-             subprotocol `bearer.<base64url>`, in the first frame, as the cookie `token`, or as a `?ticket=`.",
-        )
-        .needs(Scope::User)
-        .takes("query", "device", "A name for this device that you choose and keep.", name)
-        .takes("query", "from", "Where to begin.", json!({"type": "string", "enum": ["now", "oldest"]}))
-        .takes("query", "pos", "Begin behind this position.", json!({"type": "string"}))
-        .takes("query", "resume", "`1`: positions follow in the first frame.", json!({"type": "string"}))
-        .takes("query", "ticket", "A ticket, where nothing else can carry a token.", json!({"type": "string"}))
-        .takes("query", "token", "The token itself; better a ticket.", json!({"type": "string"}))
-        .answers_empty(101, "The socket is open; a refusal that browsers must see is a close frame.")
-        .refuses(&["bad_request", "websocket_key", "upgrade_required", "websocket_version"])
-        .refuses(&["draining", "handshake_rate", "address_limit"])
-        .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/listen.mjs"));
-    vec![socket, ticket()]
-}
-
-fn ticket() -> Operation {
-    Operation::new("post", "/v1/tickets", "issueTicket", "Receive")
-        .says(
-            "Get a ticket",
-            "To be shown once, on any node, as `?ticket=` where no header can be sent and a token in an address \
-             would end in logs. By a user's own token for that user, without a body; by a backend, whose key has \
-             the scope `tickets`, for the `user` it names.",
-        )
-        .needs(Scope::Ticket)
-        .body::<TicketBody>(json!({"user": "alice", "topics": ["orders.*"], "device": "phone", "ttl": 30}))
-        .answers::<TicketAnswer>(201, "The ticket.", json!({
-            "ticket": "q3J1b0gxWkFvS2p2bE5xM3h1V1l6Q2JtVnlTa1ZvUlE", "expires_at": "2026-11-24T19:02:11.482Z",
-        }))
-        .refuses(&["bad_request", "invalid_json", "body_incomplete", "body_timeout", "body_too_large"])
-        .refuses(&["invalid_body", "invalid_channel", "invalid_ttl", "origin", "store_out_of_memory"])
-        .refuses(STORE)
 }
 
 fn logout() -> Operation {

@@ -1,6 +1,7 @@
 //! Sessions over in-memory pipes, under a clock that the tests turn.
 
 mod closing;
+mod events;
 mod keepalive;
 mod model;
 mod size;

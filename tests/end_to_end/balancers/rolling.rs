@@ -177,7 +177,7 @@ async fn spread_over_two(stage: &Stage) {
     settled(PATIENCE, "all devices are on the other nodes", async || {
         let held = join_all([0, 2].map(|n| {
             let api = stage.cluster.nodes[n].api();
-            async move { api.metric("postrider_sessions").await }
+            async move { api.sessions().await }
         }))
         .await;
         if held.iter().sum::<f64>() >= stage.total() as f64 { Ok(()) } else { Err(held) }

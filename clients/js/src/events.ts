@@ -1,0 +1,118 @@
+// An event stream that looks like a WebSocket, so that everything above it stays
+// the same: the first frames become the request, acknowledgements requests of
+// their own, comments pings, and the last event the close.
+
+import { CLOSE_CODES } from './close.js';
+import { textOf } from './errors.js';
+import type { ClientFrame } from './frames.js';
+import { runtime, type Answer, type ParsedUrl, type WebSocketLike } from './runtime.js';
+
+/** What statuses that no new try can help would be as close codes. */
+const CODES: Record<number, number> = { 401: 4403, 403: 4001, 422: 4002 };
+
+export class EventStream implements WebSocketLike {
+  readyState = 0;
+  onopen: ((event: object) => void) | null = null;
+  onmessage: ((event: { data: string }) => void) | null = null;
+  onclose: ((event: { code: number; reason: string }) => void) | null = null;
+  onerror = null;
+  readonly #url: ParsedUrl;
+  readonly #abort = new runtime.AbortController();
+  #token: string | undefined;
+
+  constructor(url: string) {
+    this.#url = new runtime.URL(url);
+    this.#url.protocol = this.#url.protocol.replace('ws', 'http');
+    this.#url.pathname = this.#url.pathname.replace(/ws\/?$/, 'events');
+    this.#url.searchParams.delete('resume');
+    // Not before whoever made it has said what to do then.
+    runtime.queueMicrotask(() => {
+      if (this.readyState > 0) return;
+      this.readyState = 1;
+      this.onopen?.({});
+    });
+  }
+
+  send(text: string): void {
+    const frame = JSON.parse(text) as ClientFrame;
+    if (frame.type === 'auth') this.#token = frame.token;
+    if (frame.type === 'resume') {
+      const url = new runtime.URL(this.#url.href);
+      url.searchParams.set('positions', JSON.stringify(frame.positions));
+      for (const topic of frame.topics ?? []) url.searchParams.append('topic', topic);
+      void this.#attempt(async () => this.#read(await this.#fetch(url, { signal: this.#abort.signal })));
+    }
+    // A stream's topics are those of its request: another one begins where this one was.
+    if (/subscribe/.test(frame.type)) this.#end(CLOSE_CODES.moved, 'other topics are wanted');
+    if (frame.type === 'ack') {
+      const url = new runtime.URL(this.#url.href);
+      url.pathname += '/acks';
+      const body = JSON.stringify({ positions: frame.positions });
+      // Goes out although the page does.
+      const headers = { 'content-type': 'application/json' };
+      void this.#attempt(() => this.#fetch(url, { method: 'POST', keepalive: true, headers, body }));
+    }
+  }
+
+  close(): void {
+    this.readyState = 3;
+    this.#abort.abort();
+  }
+
+  #end(code: number, reason: string): void {
+    if (this.readyState === 3) return;
+    this.close();
+    this.onclose?.({ code, reason });
+  }
+
+  /** What fails ends the connection: the next one begins where this one was. */
+  async #attempt(work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.#end(1006, textOf(error));
+    }
+  }
+
+  async #fetch(url: ParsedUrl, init: Record<string, unknown>): Promise<Answer> {
+    const headers: Record<string, string> = { ...(init.headers as object) };
+    if (this.#token !== undefined) headers.authorization = `Bearer ${this.#token}`;
+    const answer = await runtime.fetch!(url.href, { cache: 'no-store', credentials: 'include', ...init, headers });
+    if (!answer.ok) {
+      this.#end(CODES[answer.status] ?? 1006, detail(await answer.text()) ?? `the node answered ${answer.status}`);
+    }
+    return answer;
+  }
+
+  async #read(answer: Answer): Promise<void> {
+    const reader = answer.body!.getReader();
+    const decoder = new runtime.TextDecoder();
+    let rest = '';
+    while (this.readyState === 1) {
+      const { done, value } = await reader.read();
+      if (done) return this.#end(1006, 'the stream ended');
+      // A blank line ends an event: the nodes end their lines with a line feed.
+      const blocks = (rest + decoder.decode(value, { stream: true })).split('\n\n');
+      rest = blocks.pop()!;
+      for (const block of blocks) this.#take(block);
+    }
+  }
+
+  #take(block: string): void {
+    if (block.startsWith(':')) return this.onmessage?.({ data: '{"type":"ping"}' });
+    const lines = block.split('\n').filter((line) => line.startsWith('data: '));
+    const data = lines.map((line) => line.slice(6)).join('\n');
+    const last = /^event: close$/m.test(block) ? JSON.parse(data) : undefined;
+    if (last) this.#end(last.code, last.reason);
+    else if (data) this.onmessage?.({ data });
+  }
+}
+
+/** What a problem document says, if that is what it is. */
+function detail(text: string): string | undefined {
+  try {
+    return JSON.parse(text).detail;
+  } catch {
+    return undefined;
+  }
+}
