@@ -92,7 +92,7 @@ impl Delivery {
         let since = Instant::now();
         let mut refused = Refused::default();
         if let Some(identity) = session.identity() {
-            for channel in self.allowed(identity, &asked.topics, &mut refused) {
+            for channel in self.allowed(&identity.topics, &asked.topics, &mut refused) {
                 let start = asked.start(identity, &channel);
                 subscriptions.push((channel, start));
             }

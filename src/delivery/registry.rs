@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::protocol::frame::{ClientFrame, Dialect};
-use crate::protocol::{Channel, SessionId};
+use crate::protocol::{Channel, Grant, SessionId};
 use crate::session::Session;
 
 use super::held::Held;
@@ -29,6 +29,8 @@ pub(super) struct Registry {
 pub(super) struct Attached {
     pub(super) session: Arc<Session>,
     pub(super) channels: Vec<Arc<Held>>,
+    /// The topics that a fresh token grants; none while the first one counts.
+    granted: Option<Grant>,
     /// What it asked for before its `hello` was sent; none once it was.
     early: Option<Vec<ClientFrame>>,
     /// Topics whose mailboxes are being read for it, given up meanwhile or not.
@@ -44,6 +46,8 @@ pub(super) enum Place {
     Taken,
     /// It listens to as many as it may.
     Full,
+    /// A fresh token grants it no longer.
+    Denied,
     /// It is not attached, or no longer.
     Away,
 }
@@ -120,7 +124,13 @@ impl Registry {
     /// Remembers which channels a session listens to. What it asks for waits
     /// until it is [greeted](Self::greeted).
     pub(super) fn attach(&self, session: &Arc<Session>, channels: Vec<Arc<Held>>) {
-        let attached = Attached { session: session.clone(), channels, early: Some(Vec::new()), reading: 0 };
+        let attached = Attached {
+            session: session.clone(),
+            channels,
+            granted: None,
+            early: Some(Vec::new()),
+            reading: 0,
+        };
         if self.session_shard(session.id()).insert(session.id(), attached).is_none() {
             self.count(session).fetch_add(1, Ordering::Relaxed);
         }
@@ -187,13 +197,33 @@ impl Registry {
     }
 
     /// A session listens to one more channel, whose mailbox is read for it until
-    /// [`read`](Self::read). `false`: it is not attached any more.
-    pub(super) fn listen(&self, session: SessionId, held: &Arc<Held>) -> bool {
+    /// [`read`](Self::read), unless there is no place for it any more.
+    pub(super) fn listen(&self, session: SessionId, held: &Arc<Held>) -> Place {
         let mut shard = self.session_shard(session);
-        let Some(attached) = shard.get_mut(&session) else { return false };
+        let Some(attached) = shard.get_mut(&session) else { return Place::Away };
+        if attached.granted.as_ref().is_some_and(|granted| !granted.allows(&held.channel)) {
+            return Place::Denied;
+        }
         attached.channels.push(held.clone());
         attached.reading += 1;
-        true
+        Place::Free
+    }
+
+    /// The topics that a session may listen to, if a fresh token said so.
+    pub(super) fn granted(&self, session: SessionId) -> Option<Grant> {
+        self.session_shard(session).get(&session)?.granted.clone()
+    }
+
+    /// From now on a session may listen to other topics. Returns those that it
+    /// listens to and may not.
+    pub(super) fn grant(&self, session: SessionId, granted: Grant) -> Vec<Channel> {
+        let mut shard = self.session_shard(session);
+        let Some(attached) = shard.get_mut(&session) else { return Vec::new() };
+        let channels = attached.channels.iter().map(|held| &held.channel);
+        let denied = |channel: &&Channel| channel.topic_name().is_some() && !granted.allows(channel);
+        let denied = channels.filter(denied).cloned().collect();
+        attached.granted = Some(granted);
+        denied
     }
 
     /// One of a session's mailboxes was read to its end, or given up.

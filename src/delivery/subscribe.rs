@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::protocol::close::CloseCode;
 use crate::protocol::event_id::{EventId, Mark};
 use crate::protocol::frame::{ClientFrame, From, ServerFrame};
-use crate::protocol::{Channel, Position};
+use crate::protocol::{Channel, Grant, Position};
 use crate::session::{Identity, Session};
 use crate::store::Start;
 
@@ -153,17 +153,12 @@ impl Delivery {
     }
 
     /// The channels of the topics that the session may listen to.
-    pub(super) fn allowed(
-        &self,
-        identity: &Identity,
-        topics: &[String],
-        refused: &mut Refused,
-    ) -> Vec<Channel> {
+    pub(super) fn allowed(&self, granted: &Grant, topics: &[String], refused: &mut Refused) -> Vec<Channel> {
         let mut channels: Vec<Channel> = Vec::new();
         for topic in topics {
             match Channel::topic(topic) {
                 Err(_) => refused.add(Refusal::Invalid, topic),
-                Ok(channel) if !identity.topics.allows(&channel) => refused.add(Refusal::NotAllowed, topic),
+                Ok(channel) if !granted.allows(&channel) => refused.add(Refusal::NotAllowed, topic),
                 Ok(channel) if channels.contains(&channel) => {}
                 Ok(_) if channels.len() >= self.inner.options.topics_max => {
                     refused.add(Refusal::TooMany, topic);
@@ -214,20 +209,29 @@ impl Delivery {
         let Some(identity) = session.identity() else { return };
         let mut refused = Refused::default();
         let (mut joining, mut listening) = (Vec::new(), Vec::new());
-        for channel in self.allowed(identity, &asked.topics, &mut refused) {
+        let granted = self.inner.registry.granted(session.id());
+        let granted = granted.as_ref().unwrap_or(&identity.topics);
+        for channel in self.allowed(granted, &asked.topics, &mut refused) {
             match self.inner.registry.place(session.id(), &channel, self.inner.options.topics_max) {
                 Place::Free => {
                     let start = asked.start(identity, &channel);
                     let one = self.begin(session, channel, start);
-                    if !self.inner.registry.listen(session.id(), &one.held) {
-                        one.held.remove(session.id());
-                        self.inner.directory.changed(&one.held.channel, self.inner.options.linger);
-                        return;
+                    match self.inner.registry.listen(session.id(), &one.held) {
+                        Place::Free => joining.push(one),
+                        place => {
+                            one.held.remove(session.id());
+                            self.inner.directory.changed(&one.held.channel, self.inner.options.linger);
+                            if place == Place::Away {
+                                return;
+                            }
+                            refused
+                                .add(Refusal::NotAllowed, one.held.channel.topic_name().unwrap_or_default());
+                        }
                     }
-                    joining.push(one);
                 }
                 Place::Taken => listening.push(channel),
                 Place::Full => refused.add(Refusal::TooMany, channel.topic_name().unwrap_or_default()),
+                Place::Denied => refused.add(Refusal::NotAllowed, channel.topic_name().unwrap_or_default()),
                 Place::Away => return,
             }
         }
@@ -288,6 +292,23 @@ impl Delivery {
         }
         let topics = topics.iter().map(String::as_str).collect();
         session.send(ServerFrame::Unsubscribed { topics }.encode());
+    }
+
+    /// A session that showed a fresh token may listen to what that grants, and to
+    /// nothing else any more.
+    pub fn grant(&self, session: &Arc<Session>, topics: Grant) {
+        let denied = self.inner.registry.grant(session.id(), topics);
+        if denied.is_empty() {
+            return;
+        }
+        let mut refused = Refused::default();
+        for channel in &denied {
+            self.stop_listening(session, channel);
+            refused.add(Refusal::NotAllowed, channel.topic_name().unwrap_or_default());
+        }
+        let topics = denied.iter().filter_map(Channel::topic_name).collect();
+        session.send(ServerFrame::Unsubscribed { topics }.encode());
+        self.tell_refused(session, &refused, false);
     }
 
     fn stop_listening(&self, session: &Arc<Session>, channel: &Channel) {

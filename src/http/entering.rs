@@ -241,7 +241,10 @@ impl App {
             let issued_at_ms = fresh.issued_at_ms.unwrap_or(0);
             match app.inner.delivery.is_logged_out(&fresh.user, issued_at_ms).await {
                 Ok(true) => app.turn_away(&session, &OpenError::LoggedOut),
-                Ok(false) => app.inner.expiries.set(&session, fresh.expires_at),
+                Ok(false) => {
+                    app.inner.delivery.grant(&session, fresh.topics);
+                    app.inner.expiries.set(&session, fresh.expires_at);
+                }
                 Err(_) => {
                     let message = AuthError::StoreAway.to_string();
                     session.send(

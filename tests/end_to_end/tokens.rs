@@ -196,6 +196,34 @@ async fn a_fresh_token_lets_a_session_go_on() {
 }
 
 #[tokio::test]
+async fn a_fresh_token_says_anew_which_topics_may_be_listened_to() {
+    let node = guarded().await;
+    let of = |topics: &[&str]| token(&json!({"sub": "ann", "exp": now() + 600, "topics": topics}));
+    let dial = envelope(bearer(&node, &of(&["orders.*", "news"]))).query("topic=orders.1&topic=news");
+    let device = Device::connect(dial).await;
+    device.hello().await;
+    let operator = node.api().with_key(KEY);
+    let push = async |topic: &str| {
+        operator.push(&json!({"to": format!("topic:{topic}"), "data": topic})).await.expect(202);
+    };
+    push("orders.1").await;
+    device.wait_messages(1).await;
+    device.socket().send_json(&json!({"type": "auth", "token": of(&["news", "sport"])}));
+    assert_eq!(device.wait_frame("unsubscribed", PATIENCE).await["topics"], json!(["orders.1"]));
+    let error = device.wait_frame("error", PATIENCE).await;
+    assert_eq!((&error["code"], &error["topics"]), (&json!("topic_not_allowed"), &json!(["orders.1"])));
+    // What the first one granted is not to be had again, what the fresh one grants is.
+    device.socket().send_json(&json!({"type": "subscribe", "topics": ["orders.2", "sport"]}));
+    assert_eq!(device.wait_frame("subscribed", PATIENCE).await["topics"], json!(["sport"]));
+    for topic in ["orders.1", "orders.2", "news", "sport"] {
+        push(topic).await;
+    }
+    let messages = device.wait_messages(3).await;
+    let data: Vec<&str> = messages.iter().filter_map(|message| message.data.as_str()).collect();
+    assert_eq!(data, ["orders.1", "news", "sport"]);
+}
+
+#[tokio::test]
 async fn a_logout_closes_sessions_everywhere_and_makes_tokens_worthless() {
     let cluster = cluster(2, &[]).await;
     let [a, b] = &cluster.nodes[..] else { panic!("two nodes") };
