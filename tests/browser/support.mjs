@@ -110,9 +110,11 @@ export async function openPage(browser, { viewport = WIDE, colorScheme = 'light'
   return page;
 }
 
-/** No errors, nothing wider than the screen, and nothing that axe finds. */
+/** No errors, nothing wider than the screen, no value that was never meant to be text, and nothing that axe finds. */
 export async function inspect(page, what) {
   assert.deepEqual(page.wrong, [], what);
+  const text = await page.evaluate(() => document.body.innerText);
+  assert.doesNotMatch(text, /\[object |\bundefined\b|\bNaN\b|Invalid Date/, what);
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert(overflow <= 0, `${what}: ${overflow} px wider than the screen`);
   // By way of the debugger, which the page's policy does not bind.
