@@ -4,8 +4,10 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt};
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,15 +23,13 @@ pub enum Format {
 /// `filter` was validated with the configuration; one that is not valid after
 /// all falls back to `info`, since a node without logs helps nobody.
 pub fn init(format: Format, filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_span_events(FmtSpan::NONE);
-    let begun = match format {
-        Format::Human => lines.with_ansi(std::io::stderr().is_terminal()).try_init().is_ok(),
-        Format::Json => lines.json().flatten_event(true).with_current_span(false).try_init().is_ok(),
+    let filter = filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        Format::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        Format::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
+    let begun = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init().is_ok();
     if !begun {
         tracing::debug!("logging was begun before");
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::protocol::entry;
 use crate::protocol::frame::Outgoing;
 use crate::protocol::{Message, NodeId};
@@ -16,6 +18,13 @@ use super::replay::backoff;
 
 /// How long finished entries gather while the reader waits for new ones.
 const ACK_GATHER: Duration = Duration::from_millis(20);
+/// Sockets from which on writing to them is what a batch costs: some of the next
+/// messages had better share the writes.
+const GATHER_SOCKETS: usize = 256;
+/// So many messages share them well enough.
+const GATHER_MESSAGES: u64 = 8;
+/// The reader waits no longer than this for messages to share writes.
+const GATHER_MAX: Duration = Duration::from_millis(5);
 
 /// What one batch of entries leaves to do once its locks are released.
 #[derive(Default)]
@@ -76,8 +85,11 @@ impl Delivery {
                         if from_the_start && entries[0].id <= dispatched {
                             inner.entries.restart();
                         }
-                        self.dispatch(entries, dispatched);
+                        let gather = self.dispatch(entries, dispatched);
                         dispatched = dispatched.max(last);
+                        if let Some(gather) = gather {
+                            tokio::time::sleep(gather).await;
+                        }
                     }
                 }
                 Err(store::Error::Fenced) => return Some(store::Error::Fenced),
@@ -95,7 +107,12 @@ impl Delivery {
 
     /// Shows a batch of entries. Sockets are written once for the whole batch,
     /// and holes are filled only if the batch itself did not close them.
-    pub(super) fn dispatch(&self, entries: Vec<StreamEntry>, dispatched: EntryId) {
+    ///
+    /// Returns for how long to let the next messages gather, if a few went to
+    /// many sockets: as long as that took. Whoever is rarely pushed to waits for
+    /// nothing; where one message comes upon the other, a write carries several.
+    pub(super) fn dispatch(&self, entries: Vec<StreamEntry>, dispatched: EntryId) -> Option<Duration> {
+        let begun = Instant::now();
         let mut batch = Batch::default();
         for StreamEntry { id, payload } in entries {
             let token = self.inner.entries.begin(id);
@@ -112,10 +129,12 @@ impl Delivery {
             }
         }
         self.inner.metrics.stream_read_messages.record(batch.messages as f64);
-        batch.touched.flush();
+        let sockets = batch.touched.flush();
         for held in batch.holes {
             self.fill(&held, false);
         }
+        let wide = sockets >= GATHER_SOCKETS && batch.messages < GATHER_MESSAGES;
+        wide.then(|| begun.elapsed().min(GATHER_MAX))
     }
 
     fn show(&self, message: Message, token: &Token, again: bool, batch: &mut Batch) {

@@ -99,11 +99,14 @@ impl Touched {
         }
     }
 
-    /// Writes what was queued: one write for all that one session got.
-    pub(super) fn flush(&mut self) {
+    /// Writes what was queued: one write for all that one session got. Returns
+    /// how many sessions there were.
+    pub(super) fn flush(&mut self) -> usize {
+        let sessions = self.to_flush.len();
         for session in self.to_flush.drain(..) {
             session.flush();
         }
+        sessions
     }
 
     /// Sessions that have to read the mailbox by themselves.
