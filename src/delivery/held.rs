@@ -191,12 +191,13 @@ impl Held {
     /// none when every hole is closed.
     pub(super) fn fill(&self, start: &Start, page: Page, touched: &mut Touched) -> Option<Start> {
         let mut state = self.state();
-        if page.gap.is_some() && state.start() != *start {
-            // The channel moved on while the page was read: what it calls lost
-            // may have been shown since. Look again from where we are now.
+        if (page.gap.is_some() || state.turns_with(&page)) && state.start() != *start {
+            // The channel moved on while the page was read: what it calls lost, or
+            // the same under another epoch, is so of `start` alone. Look again
+            // from where we are now.
             return Some(state.start());
         }
-        state.take_gap(&self.channel, page.gap, page.head, page.after);
+        state.take_gap(&self.channel, page.gap, page.head, page.after, touched);
         if state.last.is_none() && !page.messages.is_empty() {
             state.last = page.head.map(|head| Position::new(head.epoch, page.after));
         }
@@ -209,7 +210,7 @@ impl Held {
             }
         }
         if page.complete {
-            state.skip_to(page.head);
+            state.skip_to(page.head, touched);
         }
         state.show_ahead(touched);
         if page.complete && state.ahead.is_empty() && !std::mem::take(&mut state.misplaced) {

@@ -42,6 +42,7 @@ mod cursors;
 mod directory;
 mod drain;
 mod entries;
+mod epochs;
 mod events;
 mod fill;
 mod finished;

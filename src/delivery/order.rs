@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::protocol::frame::{Outgoing, ServerFrame};
+use crate::protocol::frame::Outgoing;
 use crate::protocol::rest::rfc3339;
 use crate::protocol::status::SessionAnswer;
-use crate::protocol::{Channel, NodeId, Position, SessionId};
+use crate::protocol::{NodeId, Position, SessionId};
 use crate::session::{Queued, Session, Token};
-use crate::store::{Gap, GapReason, Start};
+use crate::store::Start;
 
 use super::held::Accepted;
 use super::subscribers::Subscribers;
@@ -89,7 +89,7 @@ pub(super) struct Behind {
 #[derive(Default)]
 pub(super) struct Touched {
     to_flush: Vec<Arc<Session>>,
-    behind: Vec<Behind>,
+    pub(super) behind: Vec<Behind>,
 }
 
 impl Touched {
@@ -234,67 +234,6 @@ impl State {
             }
         }
     }
-
-    /// Moves to a head that nothing is kept below: what is missing there was
-    /// collapsed or has expired.
-    pub(super) fn skip_to(&mut self, head: Option<Position>) {
-        let Some(head) = head else { return };
-        if self.last.is_some_and(|last| last.epoch == head.epoch && last.seq >= head.seq) {
-            return;
-        }
-        self.enter_epoch(head);
-        let last = self.last.map_or(head, |last| Position::new(head.epoch, last.seq.max(head.seq)));
-        self.last = Some(last);
-    }
-
-    /// The numbering goes on under another epoch, nothing lost.
-    pub(super) fn enter_epoch(&mut self, head: Position) {
-        let Some(last) = self.last.filter(|last| last.epoch != head.epoch) else { return };
-        for subscriber in self.subscribers.iter_mut() {
-            if let Some(sent) = subscriber.sent.as_mut().filter(|sent| sent.epoch == last.epoch) {
-                sent.epoch = head.epoch;
-            }
-        }
-        self.ahead.clear();
-        self.last = Some(Position::new(head.epoch, last.seq));
-    }
-
-    pub(super) fn take_gap(
-        &mut self,
-        channel: &Channel,
-        gap: Option<Gap>,
-        head: Option<Position>,
-        after: u64,
-    ) {
-        // Who is behind the gap already has lost nothing and goes on.
-        if let Some(head) = head.filter(|_| gap.is_none_or(|gap| gap.reason == GapReason::Trimmed)) {
-            self.enter_epoch(head);
-        }
-        let Some(gap) = gap else { return };
-        let begin = head.map(|head| Position::new(head.epoch, after));
-        let last = self.last;
-        let affected = |sent: Option<Position>| match gap.reason {
-            GapReason::Reset => sent.map(|sent| sent.epoch) == last.map(|last| last.epoch),
-            GapReason::Trimmed => sent.is_none_or(|sent| sent.seq < after),
-        };
-        for subscriber in self.subscribers.live_mut().filter(|subscriber| affected(subscriber.sent)) {
-            tell_gap(&subscriber.session, channel, &Gap { from: subscriber.sent.or(gap.from), ..gap });
-            subscriber.sent = begin;
-        }
-        self.ahead.clear();
-        self.last = begin;
-    }
-}
-
-/// Tells a client that understands it that messages were lost.
-pub(super) fn tell_gap(session: &Arc<Session>, channel: &Channel, gap: &Gap) {
-    let reason = match gap.reason {
-        GapReason::Trimmed => "trimmed",
-        GapReason::Reset => "reset",
-    };
-    // Where to go on when all is lost, the numbering too.
-    let to = gap.to.or(Some(Position::BEGINNING));
-    session.tell(&ServerFrame::Gap { channel, from: gap.from, to, reason });
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use crate::store::{self, Join, Page, Start};
 
 use super::Delivery;
 use super::attach::OpenError;
+use super::epochs::tell_gap;
 use super::held::{Held, Live};
-use super::order::{Behind, tell_gap};
+use super::order::Behind;
 
 /// How often a call that failed is tried again before the session is closed:
 /// some seconds in all, which a store that restarts may need.

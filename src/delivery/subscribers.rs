@@ -75,10 +75,6 @@ impl Subscribers {
         self.list.iter_mut().filter(|subscriber| subscriber.live)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Subscriber> {
-        self.list.iter_mut()
-    }
-
     fn place_of(&self, session: SessionId) -> Option<usize> {
         match &self.index {
             Some(index) => index.get(&session).map(|at| *at as usize),
