@@ -1,7 +1,7 @@
 //! Cursors, the watermark, and what counts as received.
 
 use postrider::protocol::{Epoch, NodeId, Position};
-use postrider::store::{Append, Cursor, GapReason, Join, Limits, Settled, Start};
+use postrider::store::{Append, Cursor, DEVICES_MAX, GapReason, Join, Limits, Settled, Start};
 
 use crate::backend::Backend;
 use crate::support::*;
@@ -186,4 +186,19 @@ pub(crate) async fn the_cursors_of_a_channel_are_bounded_and_the_stalest_go(back
     let page = read(&*store, &alice, Start::Cursor(Some(named(2)))).await;
     assert_eq!((page.after, page.gap), (30, None));
     assert_eq!(inspect(&*store, &alice).await.ledger.received, 30);
+}
+
+pub(crate) async fn of_very_many_devices_some_are_told(backend: &dyn Backend) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    let epoch = push_many(&*store, &alice, 1).await;
+    for (devices, more) in [(DEVICES_MAX, false), (DEVICES_MAX + 1, true)] {
+        let named: Vec<_> = (0..devices).map(|n| device(&format!("d{n}"))).collect();
+        let acks: Vec<_> = named.iter().map(|device| received(&alice, Some(device), epoch, 1)).collect();
+        store.acknowledge(&acks).await.expect("acknowledged");
+        let info = inspect(&*store, &alice).await;
+        assert_eq!(info.more_cursors, more, "{devices}");
+        // About as many: a hash is told in the steps that it has.
+        assert!((DEVICES_MAX / 2..=DEVICES_MAX * 2).contains(&info.cursors.len()), "{}", info.cursors.len());
+    }
 }

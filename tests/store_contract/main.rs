@@ -118,6 +118,7 @@ macro_rules! suite {
                     a_claim_comes_too_late_for_what_expired_or_was_trimmed
                     a_device_whose_cursor_was_trimmed_over_is_told
                     the_cursors_of_a_channel_are_bounded_and_the_stalest_go
+                    of_very_many_devices_some_are_told
                 }
                 lineage {
                     a_restart_renews_the_epoch_and_numbers_go_on
