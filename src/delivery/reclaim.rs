@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 
 use crate::protocol::{Channel, Message, NodeId, entry};
-use crate::store::{self, Sent, StreamEntry};
+use crate::store::{self, Burial, Sent, StreamEntry};
 
 use super::Delivery;
 
@@ -60,7 +60,8 @@ impl Delivery {
         }
     }
 
-    /// `true` when nothing of the dead node is left, by our doing.
+    /// `true` when nothing of the dead node is left, by our doing: of all
+    /// survivors one says so, in its log and to its counter.
     async fn inherit_from(&self, dead: NodeId) -> Result<bool, store::Error> {
         let (store, by) = (&self.inner.store, self.node());
         if !store.fence(dead, by).await? {
@@ -84,9 +85,15 @@ impl Delivery {
                 channels_dropped += channels.len();
                 store.drop_routes(dead, &channels).await?;
                 channels.iter().for_each(|channel| self.may_have_turned(channel, false));
-            } else if store.bury(dead, by).await? {
-                tracing::info!(%dead, entries_moved, channels_dropped, "inherited the stream of a dead node");
-                return Ok(true);
+            } else {
+                match store.bury(dead, by).await? {
+                    Burial::Done => {
+                        tracing::info!(%dead, entries_moved, channels_dropped, "inherited the stream of a dead node");
+                        return Ok(true);
+                    }
+                    Burial::Already => return Ok(false),
+                    Burial::Refused => {}
+                }
             }
             if !store.fence(dead, by).await? {
                 return Ok(false);

@@ -37,7 +37,7 @@ pub use fate::{
 };
 pub use inquiries::Inquiries;
 pub use ledger::{Dropped, Ledger};
-pub use node::{Beat, EntryAcks, EntryId, NodeInfo, NodeRecord, Sent, StreamEntry, StreamStats};
+pub use node::{Beat, Burial, EntryAcks, EntryId, NodeInfo, NodeRecord, Sent, StreamEntry, StreamStats};
 
 use crate::protocol::{Channel, NodeId, Position};
 
@@ -241,8 +241,9 @@ pub trait Store: Access + Inquiries + Send + Sync + fmt::Debug + 'static {
     async fn orphaned_channels(&self, dead: NodeId, limit: usize) -> Result<Vec<Channel>, Error>;
 
     /// Ends a reclaim: removes stream, lease and registry entry if the stream
-    /// is empty, no channel is left, and the lease is `by`'s. `false` otherwise.
-    async fn bury(&self, dead: NodeId, by: NodeId) -> Result<bool, Error>;
+    /// is empty, no channel is left, and the lease is `by`'s. Of those who get
+    /// so far with one node, one is told [`Burial::Done`].
+    async fn bury(&self, dead: NodeId, by: NodeId) -> Result<Burial, Error>;
 }
 
 /// The reader of one node's stream. One at a time; order is the stream's.

@@ -45,6 +45,18 @@ pub struct Beat {
     pub now_us: u64,
 }
 
+/// What an attempt to end a reclaim came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Burial {
+    /// Something is left, or the lease is not theirs.
+    Refused,
+    /// Nothing is left, by their doing.
+    Done,
+    /// There was no stream any more: another survivor, or the node as it left,
+    /// had removed it. Only the registry still knew the node.
+    Already,
+}
+
 /// The id of an entry in a node stream; ascending.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId {

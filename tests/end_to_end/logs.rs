@@ -67,7 +67,6 @@ async fn devices(cluster: &Cluster) -> Vec<Device> {
 }
 
 #[tokio::test]
-#[ignore = "its Redis with a password has not been run yet"]
 async fn no_payload_token_or_secret_is_in_any_line_of_a_busy_node() {
     let mut cluster = talkative().await;
     let devices = devices(&cluster).await;
@@ -123,9 +122,6 @@ async fn whoever_inherits_a_node_says_so_in_one_line_with_fields() {
         if lines.is_empty() { Err(logs) } else { Ok(lines) }
     })
     .await;
-    // Two survivors at most: one may come back to a stream that the other has just removed.
-    assert!(lines.len() <= 2, "{lines:?}");
-    for line in &lines {
-        assert!(line["entries_moved"].is_u64() && line["channels_dropped"].is_u64(), "{line}");
-    }
+    let [line] = &lines[..] else { panic!("one of the two is the heir: {lines:?}") };
+    assert!(line["entries_moved"].is_u64() && line["channels_dropped"].is_u64(), "{line}");
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use postrider::protocol::{Channel, NodeId, Position, entry};
 use postrider::store::{
-    Ack, Append, Appended, Beat, ChannelInfo, Consumer, EntryAcks, EntryId, Error, Join, NodeInfo,
+    Ack, Append, Appended, Beat, Burial, ChannelInfo, Consumer, EntryAcks, EntryId, Error, Join, NodeInfo,
     NodeRecord, Page, Route, Sent, Settled, Start, Store, StreamEntry, StreamStats,
 };
 
@@ -246,7 +246,7 @@ impl Store for FaultyStore {
             .await
     }
 
-    async fn bury(&self, dead: NodeId, by: NodeId) -> Result<bool, Error> {
+    async fn bury(&self, dead: NodeId, by: NodeId) -> Result<Burial, Error> {
         self.call("bury", move |store| async move { store.bury(dead, by).await }).await
     }
 }

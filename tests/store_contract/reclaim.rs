@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use postrider::protocol::NodeId;
-use postrider::store::{EntryAcks, EntryId, Error, Limits, Sent, Store};
+use postrider::store::{Burial, EntryAcks, EntryId, Error, Limits, Sent, Store, redis};
 
 use crate::backend::Backend;
+use crate::redis_server::RedisServer;
 use crate::support::*;
 
 fn quick() -> Limits {
@@ -86,14 +87,15 @@ pub(crate) async fn a_survivor_inherits_read_and_unread_entries_oldest_first(bac
             break;
         }
         assert!(entries.len() <= 2);
-        assert!(!store.bury(dead, survivor).await.expect("asked"), "not while entries are left");
+        let burial = store.bury(dead, survivor).await.expect("asked");
+        assert_eq!(burial, Burial::Refused, "not while entries are left");
         let ids: Vec<_> = entries.iter().map(|entry| entry.id).collect();
         store.discard(dead, survivor, &ids).await.expect("discarded");
         inherited
             .extend(entries.into_iter().map(|entry| String::from_utf8_lossy(&entry.payload).into_owned()));
     }
     assert_eq!(inherited, ["1", "2", "3", "4", "5", "6"]);
-    assert!(store.bury(dead, survivor).await.expect("buried"));
+    assert_eq!(store.bury(dead, survivor).await.expect("buried"), Burial::Done);
 }
 
 pub(crate) async fn a_buried_node_leaves_nothing(backend: &dyn Backend) {
@@ -113,7 +115,8 @@ pub(crate) async fn a_buried_node_leaves_nothing(backend: &dyn Backend) {
             break;
         }
         assert!(part.len() <= 3);
-        assert!(!store.bury(dead, survivor).await.expect("asked"), "not while channels are left");
+        let burial = store.bury(dead, survivor).await.expect("asked");
+        assert_eq!(burial, Burial::Refused, "not while channels are left");
         store.drop_routes(dead, &part).await.expect("dropped");
         inherited.extend(part);
     }
@@ -121,7 +124,7 @@ pub(crate) async fn a_buried_node_leaves_nothing(backend: &dyn Backend) {
     assert_eq!(inherited, channels[..4]);
     assert_eq!(store.routes(&channels[0]).await.expect("routes"), []);
 
-    assert!(store.bury(dead, survivor).await.expect("buried"));
+    assert_eq!(store.bury(dead, survivor).await.expect("buried"), Burial::Done);
     assert_eq!(store.send(dead, "1".into()).await.expect("asked"), Sent::NoStream);
     assert!(store.beat(dead, &node_info()).await.expect("beaten").fenced);
     assert!(!store.fence(dead, survivor).await.expect("asked"), "there is nothing to take any more");
@@ -140,7 +143,7 @@ pub(crate) async fn a_lapsed_lease_passes_on_and_its_old_holder_is_refused(backe
 
     let refused = store.discard(dead, first, &[entry]).await;
     assert!(matches!(refused, Err(Error::Fenced)), "{refused:?}");
-    assert!(!store.bury(dead, first).await.expect("asked"));
+    assert_eq!(store.bury(dead, first).await.expect("asked"), Burial::Refused);
     assert_eq!(store.orphans(dead, 10).await.expect("orphans").len(), 1, "nothing was deleted");
     until("the new holder to finish", async || {
         let held = store.fence(dead, second).await.expect("asked");
@@ -149,7 +152,7 @@ pub(crate) async fn a_lapsed_lease_passes_on_and_its_old_holder_is_refused(backe
     .await;
     until("the grave", async || {
         let held = store.fence(dead, second).await.expect("asked");
-        (held && store.bury(dead, second).await.expect("asked")).then_some(())
+        (held && store.bury(dead, second).await.expect("asked") == Burial::Done).then_some(())
     })
     .await;
 }
@@ -177,4 +180,20 @@ pub(crate) async fn discarding_renews_the_lease(backend: &dyn Backend) {
         assert!(!store.fence(dead, rival).await.expect("asked"));
         clock_passes(&*store, clock_ms(&*store).await + 5).await;
     }
+}
+
+/// Stream and registry are in different slots, so between two calls of the one
+/// who buries a node another survivor finds it in the registry still.
+#[tokio::test]
+async fn of_two_that_bury_a_node_one_inherited_it() {
+    let server = RedisServer::start();
+    let options = redis::Options { url: server.url(), ..Default::default() };
+    let store = redis::Store::connect(options, quick()).await.expect("connected");
+    let (dead, heir, late) = (enrolled(&store).await, NodeId::generate(), enrolled(&store).await);
+    fenced(&store, dead, heir).await;
+    assert_eq!(store.bury(dead, heir).await.expect("buried"), Burial::Done);
+    assert_eq!(server.ask(&format!("ZADD postrider:nodes 1 {dead}")), ":1", "as if not yet taken off");
+    fenced(&store, dead, late).await;
+    assert_eq!(store.bury(dead, late).await.expect("asked"), Burial::Already);
+    assert!(server.ask(&format!("ZSCORE postrider:nodes {dead}")).starts_with("$-1"), "and is gone then");
 }

@@ -10,8 +10,8 @@ use super::consumer::FaultyConsumer;
 use super::plan::Entries;
 use crate::protocol::{Channel, NodeId, Position};
 use crate::store::{
-    self, Ack, Append, Appended, Beat, ChannelInfo, Consumer, EntryAcks, EntryId, Error, Join, NodeInfo,
-    NodeRecord, Page, Route, Sent, Settled, Start, StreamEntry, StreamStats,
+    self, Ack, Append, Appended, Beat, Burial, ChannelInfo, Consumer, EntryAcks, EntryId, Error, Join,
+    NodeInfo, NodeRecord, Page, Route, Sent, Settled, Start, StreamEntry, StreamStats,
 };
 
 /// `call` with owned arguments.
@@ -158,7 +158,7 @@ impl store::Store for Store {
         call!(self, "list orphaned channels", store => store.orphaned_channels(dead, limit))
     }
 
-    async fn bury(&self, dead: NodeId, by: NodeId) -> Result<bool, Error> {
+    async fn bury(&self, dead: NodeId, by: NodeId) -> Result<Burial, Error> {
         call!(self, "bury a node", store => store.bury(dead, by))
     }
 }

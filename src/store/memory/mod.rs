@@ -40,8 +40,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    Ack, Append, Appended, Beat, ChannelInfo, Consumer, EntryAcks, EntryId, Error, Join, Limits, NodeInfo,
-    NodeRecord, Page, Route, Sent, Settled, Start, StreamEntry, StreamStats,
+    Ack, Append, Appended, Beat, Burial, ChannelInfo, Consumer, EntryAcks, EntryId, Error, Join, Limits,
+    NodeInfo, NodeRecord, Page, Route, Sent, Settled, Start, StreamEntry, StreamStats,
 };
 use crate::protocol::{Channel, NodeId, Position};
 use channel::State;
@@ -312,7 +312,7 @@ impl super::Store for Store {
         Ok(self.with_nodes(|nodes, _| nodes.held(dead, limit)))
     }
 
-    async fn bury(&self, dead: NodeId, by: NodeId) -> Result<bool, Error> {
+    async fn bury(&self, dead: NodeId, by: NodeId) -> Result<Burial, Error> {
         Ok(self.with_nodes(|nodes, now| nodes.bury(dead, by, now)))
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::protocol::{Channel, NodeId};
 use crate::store::{
-    Beat, EntryAcks, EntryId, Error, Limits, NodeInfo, NodeRecord, Sent, StreamEntry, StreamStats,
+    Beat, Burial, EntryAcks, EntryId, Error, Limits, NodeInfo, NodeRecord, Sent, StreamEntry, StreamStats,
 };
 
 use super::clock::Now;
@@ -193,14 +193,14 @@ impl Nodes {
         Ok(())
     }
 
-    pub(super) fn bury(&mut self, dead: NodeId, by: NodeId, now: Now) -> bool {
+    pub(super) fn bury(&mut self, dead: NodeId, by: NodeId, now: Now) -> Burial {
         let node = self.nodes.get(&dead).filter(|node| node.holder(now) == Some(by));
         let empty = node.is_some_and(|node| node.stream.is_empty());
         if empty && !self.channels.contains_key(&dead) {
             self.remove(dead);
-            return true;
+            return Burial::Done;
         }
-        false
+        Burial::Refused
     }
 
     fn remove(&mut self, id: NodeId) {

@@ -3,7 +3,7 @@
 use ::redis::Cmd;
 
 use crate::protocol::{Channel, NodeId};
-use crate::store::{EntryId, Error, StreamEntry};
+use crate::store::{Burial, EntryId, Error, StreamEntry};
 
 use super::Store;
 use super::nodes::{GROUP, entries, unregister};
@@ -91,7 +91,7 @@ pub(super) async fn orphaned_channels(
     Ok(channels)
 }
 
-pub(super) async fn bury(store: &Store, dead: NodeId, by: NodeId) -> Result<bool, Error> {
+pub(super) async fn bury(store: &Store, dead: NodeId, by: NodeId) -> Result<Burial, Error> {
     const WHAT: &str = "bury a node";
     let conn = store.link.current()?;
     let mut command = Script::Bury.call(4);
@@ -101,9 +101,13 @@ pub(super) async fn bury(store: &Store, dead: NodeId, by: NodeId) -> Result<bool
         .arg(store.keys.index(dead))
         .arg(store.keys.heartbeat(dead))
         .arg(by.to_string());
-    let buried = reply::number(WHAT, &store.link.call_one(&conn, WHAT, command).await?)? == 1;
-    if buried {
-        unregister(store, dead).await?;
-    }
-    Ok(buried)
+    let burial = match reply::number(WHAT, &store.link.call_one(&conn, WHAT, command).await?)? {
+        0 => return Ok(Burial::Refused),
+        1 => Burial::Done,
+        _ => Burial::Already,
+    };
+    // Another slot, hence another call: until it is made others find the node
+    // in the registry, take the lease of nothing, and bury it again.
+    unregister(store, dead).await?;
+    Ok(burial)
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::protocol::{Channel, NodeId, Position};
 use crate::store::{
-    Ack, Append, Appended, Beat, ChannelInfo, Consumer, EntryAcks, EntryId, Error, Join, Limits, NodeInfo,
-    NodeRecord, Page, Route, Sent, Settled, Start, StreamEntry, StreamStats,
+    Ack, Append, Appended, Beat, Burial, ChannelInfo, Consumer, EntryAcks, EntryId, Error, Join, Limits,
+    NodeInfo, NodeRecord, Page, Route, Sent, Settled, Start, StreamEntry, StreamStats,
 };
 
 use super::keys::Keys;
@@ -185,7 +185,7 @@ impl crate::store::Store for Store {
         reclaim::orphaned_channels(self, dead, limit).await
     }
 
-    async fn bury(&self, dead: NodeId, by: NodeId) -> Result<bool, Error> {
+    async fn bury(&self, dead: NodeId, by: NodeId) -> Result<Burial, Error> {
         reclaim::bury(self, dead, by).await
     }
 }
