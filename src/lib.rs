@@ -18,6 +18,7 @@
 //! | [`webhook`] | sending news to a URL, signed and retried | where news comes from |
 //! | [`spans`] | sending spans to a collector | what they are of |
 //! | [`node`] | the composition root: builds, spawns, stops | |
+//! | [`client`] | a device that stays connected, for programs and for `listen` | all but [`protocol`] |
 //! | [`cli`] | the command line: `serve`, and clients of the public API | everything behind [`node`] |
 //! | [`config`] | flags, environment and file, gathered into every component's `Options` | |
 //! | [`metrics`], [`logging`], [`shutdown`] | numbers; log lines; stopping | anything of ours |
@@ -35,6 +36,7 @@
 //! - Everything has a limit: queue, batch, body, retry, wait.
 
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod delivery;
 pub mod http;

@@ -45,6 +45,7 @@ mod redis_restarts;
 mod redis_tls;
 mod resume;
 mod routing;
+mod rust_client;
 mod slow;
 mod slow_http;
 mod spans;

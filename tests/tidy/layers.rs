@@ -10,6 +10,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("shutdown", &[]),
     ("logging", &[]),
     ("spans", &[]),
+    ("client", &["protocol"]),
     ("session", &["protocol", "metrics", "shutdown"]),
     ("store", &["protocol", "metrics", "shutdown"]),
     ("delivery", &["session", "store", "protocol", "metrics", "shutdown", "spans"]),
@@ -26,8 +27,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "node", "config", "webhook", "http", "delivery", "session", "store", "protocol", "metrics",
-            "shutdown", "logging",
+            "client", "node", "config", "webhook", "http", "delivery", "session", "store", "protocol",
+            "metrics", "shutdown", "logging",
         ],
     ),
 ];

@@ -1,29 +1,21 @@
 //! `postrider listen`: a device in a terminal.
 //!
-//! It does what a good client does: acknowledges what it has printed, resumes
-//! by position, obeys the ranges of close codes, backs off with full jitter.
-//! A connection that breaks is told on stderr and made again; only what the
-//! server says is final ends it.
-
-mod backoff;
-mod connection;
-mod progress;
+//! What a good client does is done by [`crate::client`]; here its events become
+//! lines. A connection that breaks is told on stderr and made again; only what
+//! the server says is final ends it.
 
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
-use tokio::time::{Instant, sleep};
-use url::Url;
 
 use super::Target;
-use super::api::endpoint;
-use super::output::{Failure, Lines, say};
-use crate::config::{Client, Environment, Secret};
+use super::api::refusal;
+use super::output::{Failure, Lines, one_line, say};
+use super::utc::utc;
+use crate::client::{self, Client, Event, Gap, Message, Options, Trouble};
+use crate::config::Environment;
 use crate::protocol::{Channel, ChannelError, Device, Position};
 use crate::shutdown::Signals;
-use backoff::{Backoff, Then, after_close};
-use connection::{Door, End, Listener};
-use progress::{Progress, View};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -98,112 +90,146 @@ impl Listen {
         out: &mut dyn Write,
         stop: impl Future<Output = ()>,
     ) -> Result<(), Failure> {
+        let mut client = Client::new(self.options(environment)?);
+        let end = self.print(&mut client, &mut Lines::new(out), stop).await;
+        // What was printed is acknowledged, so that nobody gets it again.
+        match end {
+            Ok(()) => client.close().await,
+            Err(_) => client.leave().await,
+        }
+        end
+    }
+
+    async fn print(
+        &self,
+        client: &mut Client,
+        lines: &mut Lines<'_>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Failure> {
         tokio::pin!(stop);
-        let (client, token) = self.client(environment)?;
-        let mut progress = Progress::new(self.view());
-        let mut lines = Lines::new(out);
-        let (mut remaining, mut connected) = (self.count, false);
-        let mut backoff = Backoff::default();
+        let (mut remaining, mut opened) = (self.count, false);
         loop {
-            let begun = Instant::now();
-            let door = self.door(&client, &token, &progress, connected);
-            let mut listener = Listener {
-                progress: &mut progress,
-                lines: &mut lines,
-                remaining: &mut remaining,
-                connected: &mut connected,
-            };
-            let end = connection::run(&door, &mut listener, &mut stop).await?;
-            let Some((then, text)) = verdict(end, connected)? else { return Ok(()) };
-            let wait = backoff.next(then, begun.elapsed());
-            say(&format!("{text}; reconnecting in {:.1} s", wait.as_secs_f64()));
-            tokio::select! {
-                () = sleep(wait) => {}
+            let event = tokio::select! {
+                event = client.next() => event.map_err(failure)?,
                 () = &mut stop => return Ok(()),
+            };
+            let Some(event) = event else {
+                say("the server closed the connection in order");
+                return Ok(());
+            };
+            let line = match event {
+                Event::Opened => {
+                    opened = true;
+                    if self.plain {
+                        say("connected");
+                    }
+                    continue;
+                }
+                Event::Connected(session) => {
+                    let resumed = if session.resumed { ", resumed" } else { "" };
+                    say(&format!("connected to node {} as user {}{resumed}", session.node, session.user));
+                    continue;
+                }
+                Event::Complaint { code, message } => {
+                    say(&format!("the server says: {message} [code {code}]"));
+                    continue;
+                }
+                Event::Gap(gap) => {
+                    lines.put(&self.gap(&gap))?;
+                    continue;
+                }
+                Event::Disconnected { trouble, retry_in } => {
+                    if !opened {
+                        at_first(&trouble)?;
+                    }
+                    say(&format!("{}; reconnecting in {:.1} s", text_of(&trouble), retry_in.as_secs_f64()));
+                    continue;
+                }
+                Event::Message(message) => self.line(&message),
+                Event::Payload(payload) => payload,
+            };
+            lines.put(&line)?;
+            remaining = remaining.map(|number| number.saturating_sub(1));
+            if remaining == Some(0) {
+                return Ok(());
             }
         }
     }
 
-    fn view(&self) -> View {
-        match (self.plain, self.json) {
-            (true, _) => View::Plain,
-            (_, true) => View::Json,
-            _ => View::Lines,
+    fn line(&self, message: &Message) -> String {
+        if self.json {
+            return one_line(&message.frame);
         }
+        let position = message.position.map_or_else(|| "ephemeral".to_owned(), |at| at.to_string());
+        let data = one_line(message.data.get());
+        format!("{} {} {position} {data}", utc(message.accepted_at_ms), message.channel)
     }
 
-    fn client(&self, environment: &Environment) -> Result<(Client, Secret), Failure> {
+    fn gap(&self, gap: &Gap) -> String {
+        if self.json {
+            return one_line(&gap.frame);
+        }
+        let of = |position: Option<Position>| position.map_or_else(|| "?".to_owned(), |at| at.to_string());
+        let Gap { channel, from, to, reason, .. } = gap;
+        format!("gap {channel}: messages after {} up to {} are lost ({reason})", of(*from), of(*to))
+    }
+
+    fn options(&self, environment: &Environment) -> Result<Options, Failure> {
         let token = self.user.as_deref().or(self.token.as_deref());
-        let client = self.target.client(None, token, environment)?;
-        let Some(token) = client.token.clone() else {
+        let server = self.target.client(None, token, environment)?;
+        let Some(token) = server.token else {
             let text = "say whose messages: --user NAME, or --token TOKEN (or POSTRIDER_TOKEN) where the server \
                         authenticates";
             return Err(Failure::Usage(text.to_owned()));
         };
-        Ok((client, token))
-    }
-
-    /// Where to begin is said once; later the positions know better.
-    fn door<'a>(&self, client: &Client, token: &'a Secret, progress: &Progress, again: bool) -> Door<'a> {
-        let view = self.view();
-        let resume = view != View::Plain && again && progress.can_resume();
-        let mut url = websocket(&client.url);
-        let mut query: Vec<(&str, String)> = Vec::new();
+        let from = match (self.from, self.pos) {
+            (Some(From::Now), _) => client::From::Now,
+            (Some(From::Oldest), _) => client::From::Oldest,
+            (None, Some(position)) => client::From::Behind(position),
+            (None, None) => client::From::Received,
+        };
+        let mut options = Options::new(server.url).token(token.expose()).from(from);
         if let Some(device) = &self.device {
-            query.push(("device", device.to_string()));
+            options = options.device(device.as_str());
         }
-        query.extend(self.topics.iter().map(|topic| ("topic", topic.clone())));
-        match (again, self.from, self.pos) {
-            (false, Some(From::Now), _) => query.push(("from", "now".to_owned())),
-            (false, Some(From::Oldest), _) => query.push(("from", "oldest".to_owned())),
-            (false, None, Some(position)) => query.push(("pos", position.to_string())),
-            _ => {}
+        for topic in &self.topics {
+            options = options.topic(topic);
         }
-        if resume {
-            query.push(("resume", "1".to_owned()));
-        }
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        Door { url, token, view, resume }
+        Ok(if self.plain { options.plain() } else { options })
     }
+}
+
+/// Who was never reached may be somebody else than was meant.
+fn at_first(trouble: &Trouble) -> Result<(), Failure> {
+    match trouble {
+        Trouble::Unreachable(text) => Err(Failure::Unreachable(format!(
+            "{text}; is a node running there? 'postrider serve' starts one, --url names another"
+        ))),
+        Trouble::Refused { .. } => Err(Failure::Failed(text_of(trouble))),
+        _ => Ok(()),
+    }
+}
+
+fn failure(error: client::Error) -> Failure {
+    match error {
+        client::Error::Final(trouble) => Failure::Failed(text_of(&trouble)),
+        client::Error::NoFrame(why) => Failure::Failed(format!("cannot read a frame of the server: {why}")),
+    }
+}
+
+/// For a terminal: what the server says must not steer it.
+fn text_of(trouble: &Trouble) -> String {
+    let text = match trouble {
+        Trouble::Refused { status, retry_after, body } => {
+            let status = reqwest::StatusCode::from_u16(*status).unwrap_or_default();
+            refusal(status, body, retry_after.as_deref())
+        }
+        trouble => trouble.to_string(),
+    };
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The name of a topic, with its kind or without.
 fn topic(text: &str) -> Result<String, ChannelError> {
     Ok(Channel::topic(text)?.topic_name().unwrap_or_default().to_owned())
-}
-
-fn websocket(base: &Url) -> Url {
-    let mut url = endpoint(base, "/v1/ws");
-    // From one special scheme to another, which is always allowed.
-    let _ = url.set_scheme("ws");
-    url
-}
-
-/// Whether to come back and why; nothing when it is over.
-fn verdict(end: End, connected: bool) -> Result<Option<(Then, String)>, Failure> {
-    match end {
-        End::Done => Ok(None),
-        End::Moved => Ok(Some((Then::Now, "the node is leaving".to_owned()))),
-        End::Lost(why) => Ok(Some((Then::BackOff, format!("the connection broke: {why}")))),
-        End::Unreachable(text) if connected => Ok(Some((Then::BackOff, text))),
-        End::Unreachable(text) => Err(Failure::Unreachable(format!(
-            "{text}; is a node running there? 'postrider serve' starts one, --url names another"
-        ))),
-        End::Refused { transient: true, text } if connected => Ok(Some((Then::BackOff, text))),
-        End::Refused { text, .. } => Err(Failure::Failed(text)),
-        End::Closed(code, reason) => {
-            let reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            let text = format!("the server closed the connection: {reason} ({code})");
-            match after_close(code) {
-                Then::End => {
-                    say(&text);
-                    Ok(None)
-                }
-                Then::StayAway => Err(Failure::Failed(text)),
-                then => Ok(Some((then, text))),
-            }
-        }
-    }
 }

@@ -11,7 +11,7 @@ pub(super) const STABLE: Duration = Duration::from_secs(5);
 
 /// What a close code asks of a client (see the table in `protocol::close`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
+pub enum Then {
     /// It is over, and all went well.
     End,
     /// Coming back unchanged cannot help.
@@ -23,7 +23,7 @@ pub(super) enum Then {
 }
 
 /// Ranges, so that codes of later releases are understood.
-pub(super) fn after_close(code: u16) -> Then {
+pub fn after_close(code: u16) -> Then {
     match code {
         1000 => Then::End,
         1002 | 1003 | 1007..=1010 | 4000..=4099 | 4400..=4499 => Then::StayAway,
