@@ -62,7 +62,8 @@ const MAY_BE_ZERO: &[&str] =
 /// As the dashboards' variables make it.
 fn asked(query: &str) -> String {
     query
-        .replace("$__rate_interval", "4s")
+        // Longer than a node stands still here, and is not scraped.
+        .replace("$__rate_interval", "20s")
         .replace("\"$job\"", "\"postrider\"")
         .replace("\"$instance\"", "\".+\"")
 }
@@ -95,6 +96,7 @@ async fn everything_happens(stage: &mut Stage, prometheus: &Prometheus) {
     seen(prometheus, "postrider_outbox_bytes > 0").await;
     stage.a_slow_close(slow).await;
     stage.a_ledger_that_differs().await;
+    stage.a_slow_line().await;
     stage.a_loss().await;
     stage.a_bad_line().await;
     seen(prometheus, "postrider_ready == 0").await;

@@ -225,6 +225,21 @@ impl Stage {
         moved(&api, "postrider_ledger_audits_total{result=\"differing\"}").await;
     }
 
+    /// Redis is slow for the second node alone.
+    pub(super) async fn a_slow_line(&mut self) {
+        let (api, watched) = (self.api(0), self.api(1));
+        self.line.set(Direction::ToClient, Mode::Delay(Duration::from_millis(300)));
+        settled(PATIENCE, "the second node lags", async || {
+            for n in 0..20 {
+                api.push_to("user1", n).await;
+            }
+            let lag = watched.metric("postrider_stream_lag_entries").await;
+            if lag > 0.0 { Ok(()) } else { Err(lag) }
+        })
+        .await;
+        self.line.set_both(Mode::Pass);
+    }
+
     /// The second node stands still for less than a heartbeat; its stream fills, and
     /// is lost. A quiet user's message is then found in the mailbox.
     pub(super) async fn a_loss(&mut self) {
@@ -251,18 +266,9 @@ impl Stage {
         .await;
     }
 
-    /// Redis is slow, and then away, for the second node alone.
+    /// Redis is away for the second node alone.
     pub(super) async fn a_bad_line(&mut self) {
-        let (api, watched) = (self.api(0), self.api(1));
-        self.line.set(Direction::ToClient, Mode::Delay(Duration::from_millis(300)));
-        settled(PATIENCE, "the second node lags", async || {
-            for n in 0..20 {
-                api.push_to("user1", n).await;
-            }
-            let lag = watched.metric("postrider_stream_lag_entries").await;
-            if lag > 0.0 { Ok(()) } else { Err(lag) }
-        })
-        .await;
+        let watched = self.api(1);
         self.line.refuse(true);
         self.line.reset();
         moved(&watched, "postrider_store_errors_total{kind=\"unavailable\"}").await;
@@ -271,7 +277,6 @@ impl Stage {
 
     pub(super) async fn a_good_line(&mut self) {
         self.line.refuse(false);
-        self.line.set_both(Mode::Pass);
         self.nodes[1].ready(PATIENCE).await;
     }
 
