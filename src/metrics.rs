@@ -176,7 +176,7 @@ declare! {
     Gauge heartbeat_timestamp_seconds = "postrider_heartbeat_timestamp_seconds", unit Seconds;
     /// Round trip of a heartbeat to the store.
     Histogram store_round_trip_seconds = "postrider_store_round_trip_seconds", unit Seconds, buckets LATENCY_BUCKETS;
-    /// Time of calls to the store on the way of messages and sessions, by call.
+    /// Time of trips to the store on the way of messages and sessions, by call: pushes (append) and connects (join) that come together share one.
     Histogram store_call_seconds = "postrider_store_call_seconds", unit Seconds, label "call" ["append", "append_batch", "send", "join", "read", "acknowledge"], buckets LATENCY_BUCKETS;
     /// Failed calls to the store, by kind of failure.
     Counter store_errors = "postrider_store_errors_total", label "kind" ["unavailable", "timeout", "out_of_memory", "fenced", "other"];

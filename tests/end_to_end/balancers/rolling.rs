@@ -21,7 +21,8 @@ const NEWCOMERS: usize = 15;
 /// Long enough for balancers to notice that a node is unready: their checks
 /// come every second, and two must fail.
 const DELAY: Duration = Duration::from_millis(2_500);
-const WINDOW: Duration = Duration::from_millis(2_000);
+/// Twice as long as a busy machine may stand still without all coming at once.
+const WINDOW: Duration = Duration::from_millis(4_000);
 /// A whole roll, on a machine that runs other tests.
 const LONG: Duration = Duration::from_secs(130);
 
@@ -34,10 +35,11 @@ struct Stage {
 }
 
 impl Stage {
-    /// `keyless`: whether a third of the users is pushed to without keys.
-    async fn start(keyless: bool) -> Self {
+    /// Nodes with settings further to the stage's own. `keyless`: whether a
+    /// third of the users is pushed to without keys.
+    async fn start(settings: &str, keyless: bool) -> Self {
         let config = format!(
-            "{SHORT_LIVES}trusted_proxies = [\"127.0.0.1\"]\ndrain_delay_ms = {}\ndrain_window_ms = {}\n\
+            "{settings}trusted_proxies = [\"127.0.0.1\"]\ndrain_delay_ms = {}\ndrain_window_ms = {}\n\
              drain_deadline_ms = 20000\n",
             DELAY.as_millis(),
             WINDOW.as_millis()
@@ -130,18 +132,18 @@ fn paced(stories: &[Story], begun: Instant, back: Instant) {
     assert!(times.len() >= DEVICES / 2, "only {times:?} came back");
     let [first, last] = [times[0], times[times.len() - 1]];
     assert!(first >= DELAY, "sent away before balancers could notice: {first:?}");
-    // Of thirty at random moments: the chance of a false alarm is below one in a million.
+    // Of thirty at random moments: the chance of a false alarm is below one in a million. A machine
+    // that stands still for a second lets a quarter of them come together.
     assert!(last - first > WINDOW / 2, "all of {times:?} within half the window");
-    let tenth =
-        |from: &Duration| times.iter().filter(|at| (*from..*from + WINDOW / 10).contains(*at)).count();
-    let busiest = times.iter().map(tenth).max().unwrap_or(0);
-    assert!(busiest <= times.len() / 2, "{busiest} of {times:?} within a tenth of the window");
+    let quarter =
+        |from: &Duration| times.iter().filter(|at| (*from..*from + WINDOW / 4).contains(*at)).count();
+    let busiest = times.iter().map(quarter).max().unwrap_or(0);
+    assert!(busiest <= times.len() * 3 / 4, "{busiest} of {times:?} within a quarter of the window");
 }
 
 #[tokio::test]
-#[ignore = "has only been run on an overloaded machine, where a device behind nginx stayed incomplete"]
 async fn nodes_are_replaced_one_by_one_under_load_and_nothing_is_lost_or_refused() {
-    let mut stage = Stage::start(true).await;
+    let mut stage = Stage::start("", true).await;
     let total = stage.total();
     let times = roll(&mut stage.cluster).await;
     // Whoever was sent away is on the other two; the last node is empty until somebody comes.
@@ -163,7 +165,7 @@ async fn nodes_are_replaced_one_by_one_under_load_and_nothing_is_lost_or_refused
 
 #[tokio::test]
 async fn a_node_dies_under_load_and_no_push_with_a_key_is_refused() {
-    let mut stage = Stage::start(false).await;
+    let mut stage = Stage::start(SHORT_LIVES, false).await;
     stage.cluster.nodes[1].kill();
     spread_over_two(&stage).await;
     stage.cluster.nodes[1].restart().await;

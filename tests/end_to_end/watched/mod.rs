@@ -2,6 +2,7 @@
 //! rules and dashboards over a real cluster to which everything happens.
 
 pub(crate) mod dashboard;
+mod outsiders;
 mod prometheus;
 mod queries;
 mod rules;

@@ -66,8 +66,10 @@ impl Prometheus {
     /// Every number that a query came to since it was started.
     pub(super) async fn numbers_so_far(&self, query: &str) -> Vec<f64> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-        let (from, to) = ((now.as_secs() - 300).to_string(), now.as_secs_f64().to_string());
-        let parameters = [("query", query), ("start", &from), ("end", &to), ("step", "1")];
+        // Beyond now, so that the last scrape is within.
+        let (from, to) = ((now.as_secs() - 300).to_string(), (now.as_secs() + 2).to_string());
+        // Twice as often as is scraped: what was there for one scrape is seen.
+        let parameters = [("query", query), ("start", &from), ("end", &to), ("step", "0.25")];
         let answer = self.get("/api/v1/query_range", &parameters).await;
         assert_eq!(answer["status"], "success", "{query}: {answer}");
         let series = answer["data"]["result"].as_array().expect("a list of series");

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::dashboard::{path, read, rules};
+use super::dashboard::{dashboards, path, read, rules};
 use crate::tools;
 
 fn promtool(arguments: &[&str], file: &str) {
@@ -84,5 +84,40 @@ fn every_alert_leads_to_its_place_in_the_runbook() {
             .iter()
             .any(|line| line.contains("severity: page") || line.contains("severity: ticket"));
         assert!(severe, "{} says not how urgent it is", rule.name);
+    }
+}
+
+#[test]
+fn every_section_of_the_runbook_is_an_alerts_and_says_what_it_means_how_to_see_it_and_what_to_do() {
+    let rules = rules();
+    let runbook = read("docs/RUNBOOK.md");
+    let mut sections = 0;
+    for section in runbook.split("\n## ").skip(1) {
+        let title = section.lines().next().unwrap_or_default();
+        assert!(rules.iter().any(|rule| rule.is_alert && rule.name == title), "no alert is called {title}");
+        for part in ["**Means.**", "**See.**", "**Do.**"] {
+            assert_eq!(section.matches(&format!("\n\n{part}")).count(), 1, "{title}: {part}");
+        }
+        sections += 1;
+    }
+    assert_eq!(sections, rules.iter().filter(|rule| rule.is_alert).count());
+}
+
+/// `*Dashboard → Panel*` is where somebody who was woken looks: it must be there.
+#[test]
+fn every_panel_that_the_docs_name_exists() {
+    let all = dashboards();
+    for file in ["docs/RUNBOOK.md", "docs/SIZING.md"] {
+        let text = read(file);
+        let named = text.split('*').filter_map(|part| part.split_once(" → "));
+        // Prometheus' own page.
+        for (dashboard, panel) in named.filter(|(dashboard, _)| *dashboard != "Status") {
+            let title = format!("Postrider: {dashboard}");
+            let one = all.iter().find(|one| {
+                one.json["title"].as_str().is_some_and(|other| other.eq_ignore_ascii_case(&title))
+            });
+            let one = one.unwrap_or_else(|| panic!("{file}: no dashboard is called {dashboard}"));
+            assert!(one.panels().any(|other| other["title"] == panel), "{file}: {dashboard} has no {panel}");
+        }
     }
 }

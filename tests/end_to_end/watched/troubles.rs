@@ -4,17 +4,17 @@
 //! short lives. Every event is there because a metric, a panel or an alert is
 //! about it.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
+use super::outsiders::{from_the_proxy, moody_receiver};
 use crate::harness::{
-    Api, Device, Direction, Mode, Node, NodeOptions, PATIENCE, Proxy, RedisServer, Socket, settled,
+    Api, Device, Direction, EventStream, Mode, Node, NodeOptions, PATIENCE, Proxy, RedisServer, Socket,
+    settled,
 };
+use crate::traces::stream_of;
 
 const CONFIG: &str = r#"
 heartbeat_interval_ms = 100
@@ -24,7 +24,7 @@ heal_interval_ms = 200
 ledger_audit_interval_ms = 200
 cursor_flush_ms = 50
 mailbox_messages_max = 40
-stream_entries_max = 64
+stream_entries_max = 16
 outbox_messages_max = 64
 socket_send_buffer_bytes = 4096
 drain_delay_ms = 60000
@@ -44,6 +44,7 @@ pub(super) struct Stage {
     line: Proxy,
     devices: Vec<Device>,
     sockets: Vec<Socket>,
+    streams: Vec<EventStream>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -76,7 +77,15 @@ impl Stage {
             };
             nodes.push(Node::start(options).await);
         }
-        Self { nodes, redis, line, devices: Vec::new(), sockets: Vec::new(), tasks: vec![receiver] }
+        Self {
+            nodes,
+            redis,
+            line,
+            devices: Vec::new(),
+            sockets: Vec::new(),
+            streams: Vec::new(),
+            tasks: vec![receiver],
+        }
     }
 
     fn api(&self, node: usize) -> Api {
@@ -89,6 +98,7 @@ impl Stage {
             let dial = node.envelope(&format!("user{i}")).device("phone").acknowledging();
             self.devices.push(Device::connect(dial).await);
             self.sockets.push(node.plain(&format!("user{i}")).connect().await);
+            self.streams.push(node.listen(&format!("user{i}")).device("tv").greeted().await);
         }
         // Nodes that stand still or end are passed over.
         let apis: Vec<_> = self.nodes.iter().map(Node::api).collect();
@@ -117,12 +127,18 @@ impl Stage {
         let dial = self.nodes[0].envelope("away").device("phone").acknowledging();
         self.devices.push(Device::resume(dial, &[("user:away", &position)]).await);
         moved(&api, "postrider_gaps_told_total{reason=\"trimmed\"}").await;
+        // What came since is there.
+        let since = api.push(&away(100)).await.expect(202);
+        let position = since["pos"].as_str().expect("a position").to_owned();
+        let dial = self.nodes[0].envelope("away").device("tablet");
+        self.devices.push(Device::resume(dial, &[("user:away", &position)]).await);
+        moved(&api, "postrider_resumes_total{outcome=\"resumed\"}").await;
 
         for _ in 0..2 {
             api.push_once(&json!({"to": "user:user0", "data": 1}), "once").await.expect(202);
             api.push(&json!({"to": "user:absent", "data": 1, "collapse_key": "same"})).await.expect(202);
         }
-        api.push_once(&json!({"to": "user:user0", "data": 2}), "once").await.expect(409);
+        api.push_once(&json!({"to": "user:user0", "data": 2}), "once").await.expect(422);
         api.push(&json!({"to": "nobody", "data": 1})).await.expect(422);
         api.push(&json!({"to": "user:absent", "data": 1, "ttl": 0})).await.expect(202);
         let taken_back = api.push_to("absent", 1).await["id"].as_str().expect("an id").to_owned();
@@ -161,30 +177,42 @@ impl Stage {
         moved(&api, "postrider_asks_total{outcome=\"answered\"}").await;
     }
 
-    /// A device that does not read: entries stay pending, its outbox fills, it is closed.
-    pub(super) async fn a_slow_device(&mut self) {
+    /// A device that does not read: entries stay pending, its outbox fills.
+    pub(super) async fn a_slow_device(&mut self) -> Device {
         let slow = self.nodes[2].envelope("slow").device("phone").receive_buffer(4096);
         let slow = Device::connect(slow).await;
         slow.socket().stop_reading();
-        let (api, watched) = (self.api(0), self.api(2));
-        let padding = "x".repeat(8 * 1024);
-        settled(PATIENCE, "a slow device is closed", async || {
-            for _ in 0..8 {
-                api.push_to("slow", padding.clone()).await;
-            }
-            let closed = watched.metric("postrider_closes_total{code=\"slow\"}").await;
-            if closed > 0.0 { Ok(()) } else { Err(closed) }
-        })
-        .await;
+        self.push_to_slow_until("postrider_outbox_bytes").await;
+        slow
+    }
+
+    /// It goes on not reading, and is closed.
+    pub(super) async fn a_slow_close(&mut self, slow: Device) {
+        self.push_to_slow_until("postrider_closes_total{code=\"slow\"}").await;
         drop(slow);
     }
 
-    /// A message is gone from a mailbox, and no count says why.
+    async fn push_to_slow_until(&self, series: &str) {
+        let (api, watched) = (self.api(0), self.api(2));
+        let padding = "x".repeat(8 * 1024);
+        settled(PATIENCE, &format!("{series} moves as a device does not read"), async || {
+            for _ in 0..8 {
+                api.push_to("slow", padding.clone()).await;
+            }
+            let value = watched.metric(series).await;
+            if value > 0.0 { Ok(()) } else { Err(value) }
+        })
+        .await;
+    }
+
+    /// A message is gone from a mailbox, and no count says why. Not the last one: a
+    /// mailbox that is found empty is taken for expired.
     pub(super) async fn a_ledger_that_differs(&mut self) {
         self.devices.push(Device::connect(self.nodes[0].envelope("robbed").device("phone")).await);
         let api = self.api(0);
         api.wait_sessions("robbed", 1).await;
         let position = api.push_to("robbed", 1).await["pos"].as_str().expect("a position").to_owned();
+        api.push_to("robbed", 2).await;
         let number = position.rsplit('.').next().expect("a number").to_owned();
         let mut redis = self.redis.connection().await;
         let removed: u64 = redis::cmd("XDEL")
@@ -197,8 +225,8 @@ impl Stage {
         moved(&api, "postrider_ledger_audits_total{result=\"differing\"}").await;
     }
 
-    /// Redis is slow, and then away, for the second node alone.
-    pub(super) async fn a_bad_line(&mut self) {
+    /// Redis is slow for the second node alone.
+    pub(super) async fn a_slow_line(&mut self) {
         let (api, watched) = (self.api(0), self.api(1));
         self.line.set(Direction::ToClient, Mode::Delay(Duration::from_millis(300)));
         settled(PATIENCE, "the second node lags", async || {
@@ -209,42 +237,85 @@ impl Stage {
             if lag > 0.0 { Ok(()) } else { Err(lag) }
         })
         .await;
+        self.line.set_both(Mode::Pass);
+    }
+
+    /// The second node stands still for less than a heartbeat; its stream fills, and
+    /// is lost. A quiet user's message is then found in the mailbox.
+    pub(super) async fn a_loss(&mut self) {
+        self.devices.push(Device::connect(self.nodes[1].envelope("quiet")).await);
+        let (api, watched) = (self.api(0), self.api(1));
+        let mut redis = self.redis.connection().await;
+        let node = &mut self.nodes[1];
+        settled(PATIENCE, "the second node finds what it was not told", async || {
+            node.pause();
+            // The first of them answers the read that waited, and is not lost.
+            for n in 0..17 {
+                api.push_to("user1", n).await;
+            }
+            api.push_to("quiet", 1).await;
+            let mut trim = redis::cmd("XTRIM");
+            trim.arg(stream_of(node.id())).arg("MAXLEN").arg(0);
+            trim.query_async::<u64>(&mut redis).await.expect("XTRIM is answered");
+            node.resume();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let capped = api.metric("postrider_stream_capped_total").await;
+            let heals = watched.metric("postrider_heals_total").await;
+            if capped > 0.0 && heals > 0.0 { Ok(()) } else { Err((capped, heals)) }
+        })
+        .await;
+    }
+
+    /// Redis is away for the second node alone.
+    pub(super) async fn a_bad_line(&mut self) {
+        let watched = self.api(1);
         self.line.refuse(true);
         self.line.reset();
         moved(&watched, "postrider_store_errors_total{kind=\"unavailable\"}").await;
         watched.push(&json!({"to": "user:user1", "data": 1})).await.expect(503);
+    }
+
+    pub(super) async fn a_good_line(&mut self) {
         self.line.refuse(false);
-        self.line.set_both(Mode::Pass);
         self.nodes[1].ready(PATIENCE).await;
     }
 
     /// A node stands still until others have taken its stream over; pushes go on.
     pub(super) async fn a_pause(&mut self) {
         let api = self.api(0);
-        // A user on the node that stands still and on another, to whom entries are handed on.
-        for node in [1, 2] {
-            self.devices.push(Device::connect(self.nodes[node].envelope("both")).await);
+        // Users of the node that stands still are on another one as well: entries are handed on to it.
+        // They are those whom the load is for, since a full stream keeps only the last entries.
+        for user in ["user1", "user4", "user7"] {
+            self.devices.push(Device::connect(self.nodes[2].envelope(user)).await);
+            api.wait_sessions(user, 4).await;
         }
-        api.wait_sessions("both", 2).await;
-        let inherited = async |nodes: &[Node]| {
+        // It may have been declared dead before, while its line was bad.
+        let fencings = self.api(1).metric("postrider_fencings_total").await;
+        let handed_on = async |nodes: &[Node]| {
             let mut sum = 0.0;
             for node in [0, 2] {
-                sum += nodes[node].api().metric("postrider_reclaims_total").await;
+                sum += nodes[node].api().metric("postrider_reroutes_total").await;
             }
             sum
         };
+        let before = handed_on(&self.nodes).await;
         self.nodes[1].pause();
         api.get("/v1/channels/user:asked/sessions").await.expect(200);
         settled(PATIENCE, "the paused node's stream is taken over", async || {
             for n in 0..10 {
-                api.push_to("both", n).await;
+                api.push_to("user1", n).await;
             }
-            let sum = inherited(&self.nodes).await;
-            if sum > 0.0 { Ok(()) } else { Err(sum) }
+            let sum = handed_on(&self.nodes).await;
+            if sum > before { Ok(()) } else { Err(sum) }
         })
         .await;
         self.nodes[1].resume();
-        moved(&self.api(1), "postrider_fencings_total").await;
+        let api = self.api(1);
+        settled(PATIENCE, "it finds out", async || {
+            let value = api.metric("postrider_fencings_total").await;
+            if value > fencings { Ok(()) } else { Err(value) }
+        })
+        .await;
         self.nodes[1].ready(PATIENCE).await;
     }
 
@@ -259,35 +330,4 @@ impl Stage {
     pub(super) fn a_departure(&mut self) {
         self.nodes[0].terminate();
     }
-}
-
-/// A webhook receiver that takes one request, fails the next, and refuses the third.
-async fn moody_receiver() -> (String, JoinHandle<()>) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has a free port");
-    let address = listener.local_addr().expect("a bound listener has an address");
-    let task = tokio::spawn(async move {
-        for n in 0_usize.. {
-            let Ok((mut stream, _)) = listener.accept().await else { return };
-            let status = ["204 No Content", "500 Internal Server Error", "410 Gone"][n % 3];
-            tokio::spawn(async move {
-                // The whole of it fits into one read: what matters is the answer.
-                let mut request = [0; 16 * 1024];
-                drop(stream.read(&mut request).await);
-                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-                drop(stream.write_all(answer.as_bytes()).await);
-            });
-        }
-    });
-    (format!("http://{address}/"), task)
-}
-
-/// Sends bytes from the address that is trusted as a proxy, and reads until the end.
-async fn from_the_proxy(node: SocketAddr, bytes: &str) {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).expect("all of 127.0.0.0/8 is loopback");
-    let mut stream = socket.connect(node).await.expect("the node listens");
-    stream.write_all(bytes.as_bytes()).await.expect("the node reads");
-    let mut answer = Vec::new();
-    // A connection that is refused ends with a reset.
-    drop(tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the node ends it"));
 }
