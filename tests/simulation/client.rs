@@ -6,7 +6,6 @@ use std::time::Duration;
 use postrider::protocol::frame::Dialect;
 use postrider::protocol::{Channel, Position};
 use postrider::session::pipe::{Client, Received};
-use postrider::store::Start;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tokio::sync::{oneshot, watch};
@@ -26,6 +25,8 @@ pub(crate) struct Receiver {
     pub(crate) rng: StdRng,
     /// Its number in the model.
     pub(crate) at: usize,
+    pub(crate) user: Channel,
+    /// What it is held to: its user's own, a topic, or everyone's.
     pub(crate) channel: Channel,
     pub(crate) kind: Kind,
     /// What an envelope client would resume with.
@@ -99,11 +100,8 @@ impl Receiver {
             Kind::Device(device) => (Dialect::Plain, Some(device.clone())),
             Kind::Nameless => (Dialect::Plain, None),
         };
-        let start = match self.position {
-            Some(position) => Start::After(position),
-            None => Start::Cursor(device.clone()),
-        };
-        Wish { user: self.channel.clone(), device, dialect, start }
+        let (user, channel) = (self.user.clone(), self.channel.clone());
+        Wish { user, device, dialect, channel, position: self.position }
     }
 
     /// Listens until the connection is over.

@@ -66,7 +66,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(flavour: Flavour, users: &[Vec<Kind>]) -> Self {
+    pub(crate) fn new(flavour: Flavour, users: &[Vec<Kind>], channels: &[Channel]) -> Self {
         let listener = |user, kind: &Kind| Listener {
             user,
             kind: kind.clone(),
@@ -78,10 +78,9 @@ impl Model {
             sessions: Vec::new(),
             gaps: Vec::new(),
         };
-        let channel = |user| Channel::user(&format!("user{user}")).expect("valid");
         Self {
             flavour,
-            channels: (0..users.len()).map(channel).collect(),
+            channels: channels.to_vec(),
             clock: 0,
             pushes: Vec::new(),
             by_payload: HashMap::new(),

@@ -9,10 +9,10 @@ use postrider::delivery::{self, Asked, Delivery, OpenError, Opening};
 use postrider::metrics::Metrics;
 use postrider::protocol::close::CloseCode;
 use postrider::protocol::frame::{Dialect, HelloLimits};
-use postrider::protocol::{Channel, Grant, NodeId, SessionId};
+use postrider::protocol::{Channel, Grant, NodeId, Position, SessionId};
 use postrider::session::pipe::{Client, pipe};
 use postrider::session::{self, Identity, Session, Wheel};
-use postrider::store::{NodeInfo, Start, Store};
+use postrider::store::{NodeInfo, Store};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -43,7 +43,9 @@ pub(crate) struct Wish {
     pub(crate) user: Channel,
     pub(crate) device: Option<postrider::protocol::Device>,
     pub(crate) dialect: Dialect,
-    pub(crate) start: Start,
+    /// What it wants to hear.
+    pub(crate) channel: Channel,
+    pub(crate) position: Option<Position>,
 }
 
 /// A connection, and when its session was attached (an error: it never will be).
@@ -120,19 +122,24 @@ impl Node {
         );
         self.wheel.add(&session);
         let run = tokio::spawn(session.clone().run(Bytes::new())).abort_handle();
-        session.identify(Identity { user: wish.user.clone(), device: wish.device, topics: Grant::default() });
-        let limits = HelloLimits::default();
-        self.sessions.lock().expect("no panic while held").push((session.id(), wish.user.clone()));
-        let subscriptions = vec![(wish.user, wish.start)];
-        let heartbeat = self.session_options.heartbeat_interval;
-        let opening = Opening {
-            session: session.clone(),
-            subscriptions,
-            asked: Asked::default(),
-            issued_at_ms: None,
-            heartbeat,
-            limits,
+        let Wish { user, device, channel, position, .. } = wish;
+        let topics = Grant::topics(["*"]).expect("valid");
+        let identity = Identity { user, device, topics };
+        let asked = Asked {
+            topics: channel.topic_name().map(str::to_owned).into_iter().collect(),
+            positions: position.map(|position| (channel.to_string(), position)).into_iter().collect(),
+            ..Asked::default()
         };
+        // Nothing is sent to the user of a topic's session: only who sends finds
+        // what was written late into a directory.
+        let given = asked.topics.is_empty().then(|| (channel.clone(), asked.start(&identity, &channel)));
+        let subscriptions: Vec<_> = given.into_iter().collect();
+        session.identify(identity);
+        let limits = HelloLimits::default();
+        self.sessions.lock().expect("no panic while held").push((session.id(), channel));
+        let heartbeat = self.session_options.heartbeat_interval;
+        let opening =
+            Opening { session: session.clone(), subscriptions, asked, issued_at_ms: None, heartbeat, limits };
         let (told, opened) = oneshot::channel();
         let delivery = self.delivery.clone();
         let opening = tokio::spawn(async move {

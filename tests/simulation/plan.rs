@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider::protocol::Device;
+use postrider::protocol::{Channel, Device};
 use postrider::session;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -67,8 +67,10 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) flavour: Flavour,
     pub(crate) nodes: usize,
-    /// The clients of each user.
+    /// The clients of each channel.
     pub(crate) users: Vec<Vec<Kind>>,
+    /// The channels: users' own, topics, and everyone's.
+    pub(crate) channels: Vec<Channel>,
     pub(crate) senders: usize,
     /// What a sender waits between two pushes at most.
     pub(crate) push_pause_max: Duration,
@@ -96,11 +98,13 @@ impl Plan {
         let nodes = rng.random_range(2..=4);
         let chaos = Duration::from_millis(rng.random_range(6_000..16_000));
         let tight = flavour == Flavour::Trims || rng.random_bool(0.2);
+        let users: Vec<_> = (0..rng.random_range(1..=4)).map(|_| clients(rng)).collect();
         Self {
             seed,
             flavour,
             nodes,
-            users: (0..rng.random_range(1..=4)).map(|_| clients(rng)).collect(),
+            channels: channels(seed, users.len()),
+            users,
             senders: rng.random_range(1..=4),
             push_pause_max: Duration::from_millis(rng.random_range(40..600)),
             chaos,
@@ -132,6 +136,17 @@ fn clients(rng: &mut StdRng) -> Vec<Kind> {
         }
     };
     (0..count).map(kind).collect()
+}
+
+/// Drawn apart, so that a seed that found something still means the same.
+fn channels(seed: u64, count: usize) -> Vec<Channel> {
+    let rng = &mut StdRng::seed_from_u64(seed ^ 0x0a11);
+    let channel = |at: usize| match rng.random_range(0..10) {
+        0..2 if at + 1 == count => Channel::all(),
+        0..4 => Channel::topic(&format!("topic{at}")).expect("valid"),
+        _ => Channel::user(&format!("user{at}")).expect("valid"),
+    };
+    (0..count).map(channel).collect()
 }
 
 fn rates(rng: &mut StdRng) -> Rates {

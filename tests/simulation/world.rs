@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use postrider::protocol::NodeId;
+use postrider::protocol::{Channel, NodeId};
 use postrider::store::{Limits, Store, memory};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -59,7 +59,7 @@ impl World {
             begun: Instant::now(),
             phase: watch::Sender::new(Phase::Chaos),
             slots: Mutex::new(vec![None; plan.nodes]),
-            model: Mutex::new(Model::new(plan.flavour, &plan.users)),
+            model: Mutex::new(Model::new(plan.flavour, &plan.users, &plan.channels)),
             enrolled: Arc::default(),
             log: Mutex::default(),
             rng: Mutex::new(StdRng::seed_from_u64(plan.seed ^ 0x5eed)),
@@ -159,7 +159,12 @@ impl World {
         for (at, channel, kind) in clients {
             let rng = StdRng::seed_from_u64(self.draw_seed());
             let world = self.clone();
-            let receiver = Receiver { world, rng, at, channel, kind, position: None };
+            // Those of a topic, or of everyone's channel, are a user each.
+            let user = match channel.user_name() {
+                Some(_) => channel.clone(),
+                None => Channel::user(&format!("listener{at}")).expect("valid"),
+            };
+            let receiver = Receiver { world, rng, at, user, channel, kind, position: None };
             tokio::spawn(receiver.run());
         }
     }
