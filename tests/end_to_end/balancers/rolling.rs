@@ -186,3 +186,27 @@ async fn spread_over_two(stage: &Stage) {
     })
     .await;
 }
+
+/// A balancer that knows of no ready node must not answer for them: they say what
+/// is wrong, and are ready again before a check says so.
+#[tokio::test]
+async fn when_no_node_is_ready_senders_hear_from_a_node_what_is_wrong() {
+    let mut cluster = Cluster::start(3).await;
+    let nodes = [0, 1, 2].map(|n| cluster.nodes[n].address());
+    let balancers = join_all(Kind::all().into_iter().map(|kind| Balancer::start(kind, nodes))).await;
+    cluster.redis.kill();
+    // Checks come every second, and two must fail.
+    let until = Instant::now() + DELAY * 2;
+    for n in 0_u32.. {
+        if Instant::now() > until {
+            return;
+        }
+        for balancer in &balancers {
+            let key = format!("key-{n}");
+            let body = json!({"to": "user:ann", "data": n});
+            let answer = balancer.api().try_push(&body, (n % 2 == 0).then_some(&*key)).await;
+            let answer = answer.expect("the balancer answers").expect(503);
+            assert_eq!(answer["code"], "store_unavailable", "{:?}: {answer}", balancer.kind);
+        }
+    }
+}
