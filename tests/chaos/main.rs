@@ -2,8 +2,9 @@
 //!
 //! A real `redis-server` that syncs every write, four nodes as child processes,
 //! networks in between that can be cut, and a storm of troubles drawn from a
-//! seed. Senders try again until they are answered 202; devices reconnect
-//! elsewhere. A model knows what was accepted and who has received what.
+//! seed. Senders, to users, topics and everyone, try again until they are answered
+//! 202; devices, on sockets and event streams, reconnect elsewhere. A model knows
+//! what was accepted and who has received what.
 //!
 //! `scripts/chaos` runs longer storms, and the plain load at its full size.
 
@@ -31,6 +32,8 @@ mod senders;
 mod stage;
 #[allow(unreachable_pub, reason = "modules of a test binary")]
 mod storm;
+#[allow(unreachable_pub, reason = "modules of a test binary")]
+mod streams;
 
 use std::time::Duration;
 

@@ -8,8 +8,11 @@
 //! | ephemeral | may have it, once |
 //!
 //! Whatever was not accepted may arrive, once, if it was tried. In any one
-//! connection numbers ascend. A client that resumes by position has each number
-//! once over its whole life, and is never told of a gap.
+//! connection the numbers of a channel ascend. A client that resumes by position
+//! has each number once over its whole life, and is never told of a gap.
+//!
+//! Every client hears one user or topic, and what is sent to everyone. A plain
+//! device is not owed the latter: nothing tells when it began to listen.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -17,6 +20,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use serde_json::Value;
 use tokio::time::Instant;
+
+use crate::senders::ALL;
 
 /// Complaints that are kept: the first ones tell the story.
 const COMPLAINTS_MAX: usize = 40;
@@ -41,10 +46,19 @@ pub enum Client {
     Resuming,
     /// Envelopes and a device name; the node remembers where it was.
     Named,
+    /// Server-sent events and a device name, and the last id when it comes back.
+    Events,
     /// Bare payloads and a device name.
     PlainDevice,
     /// Bare payloads and nothing else.
     Nameless,
+}
+
+impl Client {
+    /// Whether it says where it was.
+    pub fn resumes(self) -> bool {
+        matches!(self, Self::Resuming | Self::Events)
+    }
 }
 
 #[derive(Debug)]
@@ -71,9 +85,23 @@ struct Life {
     user: usize,
     arrivals: Vec<Arrival>,
     seen: HashSet<usize>,
-    /// The last number in this connection, and in all.
-    last: u64,
+    /// The last number of each channel: in this connection, or in all.
+    last: HashMap<usize, u64>,
     connection: u32,
+}
+
+impl Life {
+    fn hears(&self, channel: usize) -> bool {
+        channel == self.user || channel == ALL
+    }
+
+    fn is_owed(&self, channel: usize) -> bool {
+        match self.client {
+            Client::Nameless => false,
+            Client::PlainDevice => channel == self.user,
+            Client::Resuming | Client::Named | Client::Events => self.hears(channel),
+        }
+    }
 }
 
 /// Counts for the report.
@@ -181,7 +209,7 @@ impl Model {
     pub fn born(&self, client: Client, user: usize) -> usize {
         let mut state = self.state();
         let (arrivals, seen) = (Vec::new(), HashSet::new());
-        state.lives.push(Life { client, user, arrivals, seen, last: 0, connection: 0 });
+        state.lives.push(Life { client, user, arrivals, seen, last: HashMap::new(), connection: 0 });
         state.lives.len() - 1
     }
 
@@ -189,8 +217,8 @@ impl Model {
     pub fn connected(&self, life: usize) {
         let life = &mut self.state().lives[life];
         life.connection += 1;
-        if life.client != Client::Resuming {
-            life.last = 0;
+        if !life.client.resumes() {
+            life.last.clear();
         }
     }
 
@@ -323,11 +351,10 @@ impl State {
 
     fn arrived(&mut self, life: usize, payload: &Value, position: Option<&str>) -> Result<(), String> {
         let n = payload["n"].as_u64().map_or(usize::MAX, |n| n as usize);
-        let user = self.lives[life].user;
-        let Some(sent) = self.sent.get(n).filter(|sent| sent.user == user) else {
+        let Some(sent) = self.sent.get(n).filter(|sent| self.lives[life].hears(sent.user)) else {
             return Err(format!("got what nobody sent it: {payload}"));
         };
-        let kind = sent.kind;
+        let (kind, channel) = (sent.kind, sent.user);
         if position.is_some() && kind == Kind::Ephemeral {
             return Err(format!("message {n} is ephemeral and has the position {position:?}"));
         }
@@ -341,12 +368,11 @@ impl State {
         let connection = life.connection;
         life.arrivals.push(Arrival { n, connection });
         let again = !life.seen.insert(n);
-        if again && (kind == Kind::Ephemeral || life.client == Client::Resuming) {
+        if again && (kind == Kind::Ephemeral || life.client.resumes()) {
             return Err(format!("got message {n} ({kind:?}, number {number:?}) a second time"));
         }
         if let Some(number) = number {
-            let before = life.last;
-            life.last = number;
+            let before = life.last.insert(channel, number).unwrap_or(0);
             if number <= before {
                 return Err(format!("got message {n} (number {number}) after number {before}"));
             }
@@ -373,7 +399,7 @@ impl State {
         let mut missing = Vec::new();
         for (n, sent) in self.sent.iter().enumerate().filter(|(_, sent)| owed(sent)) {
             for (at, life) in self.lives.iter().enumerate() {
-                if life.client != Client::Nameless && life.user == sent.user && !life.seen.contains(&n) {
+                if life.is_owed(sent.user) && !life.seen.contains(&n) {
                     missing.push((at, n));
                 }
             }

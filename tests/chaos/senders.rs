@@ -130,21 +130,27 @@ fn client() -> reqwest::Client {
         .expect("a client without special wishes")
 }
 
-/// Channels of users; those behind them are topics'.
+/// Channels of users; those behind them are topics', and the last is everyone's.
 pub const USERS: usize = 12;
 /// Topics, each with listeners of its own.
 pub const TOPICS: usize = 3;
+/// The channel that every session listens to.
+pub const ALL: usize = USERS + TOPICS;
 /// All that is sent to.
-pub const CHANNELS: usize = USERS + TOPICS;
+pub const CHANNELS: usize = ALL + 1;
 
 /// A channel.
 pub fn channel(number: usize) -> String {
-    topic(number).map_or_else(|| format!("user:{}", name(number)), |topic| format!("topic:{topic}"))
+    match topic(number) {
+        _ if number == ALL => "all".to_owned(),
+        Some(topic) => format!("topic:{topic}"),
+        None => format!("user:{}", name(number)),
+    }
 }
 
-/// The topic that a channel is, if it is none of a user's.
+/// The topic that a channel is, if it is one's.
 pub fn topic(number: usize) -> Option<String> {
-    (number >= USERS).then(|| format!("t.{number}"))
+    (USERS..ALL).contains(&number).then(|| format!("t.{number}"))
 }
 
 /// The name of the user who receives what is sent to a channel.

@@ -14,25 +14,35 @@ use crate::harness::PATIENCE;
 use crate::model::{Client, Model};
 use crate::receivers::Receiver;
 use crate::schedule::{self, Event};
-use crate::senders::{CHANNELS, Sender, USERS};
+use crate::senders::{ALL, CHANNELS, Sender, USERS};
 use crate::stage::Stage;
 
 const SENDERS_OF_USER: usize = 2;
 /// Each user's devices.
-const DEVICES: [Client; 6] = [
+const DEVICES: [Client; 7] = [
     Client::Resuming,
     Client::Resuming,
     Client::Named,
     Client::PlainDevice,
     Client::PlainDevice,
+    Client::Events,
     Client::Nameless,
 ];
 /// Those of each topic: a session that begins now must have been heard to begin,
 /// which a plain device is not.
-const LISTENERS: [Client; 6] =
-    [Client::Resuming, Client::Resuming, Client::Named, Client::Named, Client::Nameless, Client::Nameless];
+const LISTENERS: [Client; 7] = [
+    Client::Resuming,
+    Client::Resuming,
+    Client::Named,
+    Client::Named,
+    Client::Events,
+    Client::Nameless,
+    Client::Nameless,
+];
 /// About a hundred pushes a second in all.
 const INTERVAL: Duration = Duration::from_millis(240);
+/// What is sent to everyone is as many deliveries as there are clients.
+const INTERVAL_OF_ALL: Duration = Duration::from_millis(1_000);
 /// How long everything may take to arrive once nothing goes wrong any more.
 const CALM_MAX: Duration = Duration::from_secs(30);
 
@@ -91,7 +101,7 @@ async fn start_receivers(
 ) -> JoinSet<()> {
     let mut receivers = JoinSet::new();
     let connected = Arc::new(Semaphore::new(0));
-    for user in 0..CHANNELS {
+    for user in 0..ALL {
         let clients = if user < USERS { DEVICES } else { LISTENERS };
         for (at, client) in clients.into_iter().enumerate() {
             let receiver = Receiver {
@@ -121,7 +131,9 @@ fn start_senders(stage: &Stage, model: &Arc<Model>, seed: u64, quiet: &Cancellat
 
 fn sender(stage: &Stage, model: &Arc<Model>, seed: u64, number: usize) -> Sender {
     let (model, addresses) = (Arc::clone(model), stage.addresses());
-    Sender { model, number, user: number % CHANNELS, addresses, seed, interval: INTERVAL }
+    let user = number % CHANNELS;
+    let interval = if user == ALL { INTERVAL_OF_ALL } else { INTERVAL };
+    Sender { model, number, user, addresses, seed, interval }
 }
 
 /// Lets the troubles come, each at its time, and waits until all are over.

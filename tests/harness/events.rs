@@ -178,6 +178,11 @@ impl EventStream {
         self.record(|record| record.events.clone())
     }
 
+    /// The events behind the first so many.
+    pub fn events_from(&self, first: usize) -> Vec<Event> {
+        self.record(|record| record.events.get(first..).unwrap_or_default().to_vec())
+    }
+
     /// Comments so far.
     pub fn comments(&self) -> usize {
         self.record(|record| record.comments)

@@ -165,7 +165,9 @@ impl RedisServer {
 
     /// A connection for looking behind the scenes.
     pub async fn connection(&self) -> MultiplexedConnection {
-        connect(&self.url()).await.expect("redis-server takes connections")
+        let url = self.url();
+        // On a machine that is busy one try may time out.
+        until(PATIENCE, "redis-server takes connections", async || connect(&url).await.ok()).await
     }
 
     /// Every key that would stay for ever, with its type.
