@@ -32,6 +32,8 @@ pub(crate) struct Listener {
     pub(crate) kind: Kind,
     /// From when on it is owed everything.
     owed_since: Option<u64>,
+    /// The store lost something since it began to connect, its place perhaps.
+    forgotten: bool,
     /// When its present session was attached.
     session_since: Option<u64>,
     /// It has read a `hello`.
@@ -71,6 +73,7 @@ impl Model {
             user,
             kind: kind.clone(),
             owed_since: None,
+            forgotten: false,
             session_since: None,
             greeted: false,
             first: None,
@@ -130,7 +133,7 @@ impl Model {
         for listener in &mut self.listeners {
             // So it did its device, perhaps.
             if matches!(listener.kind, Kind::Device(_)) {
-                listener.owed_since = None;
+                (listener.owed_since, listener.forgotten) = (None, true);
             }
         }
         for push in &mut self.pushes {
@@ -144,7 +147,7 @@ impl Model {
     pub(crate) fn connected(&mut self, listener: usize) {
         let listener = &mut self.listeners[listener];
         listener.sessions.push(Vec::new());
-        listener.session_since = None;
+        (listener.session_since, listener.forgotten) = (None, false);
     }
 
     /// Its session is attached: from here on it is owed everything, if anybody
@@ -153,7 +156,7 @@ impl Model {
     pub(crate) fn attached(&mut self, listener: usize) {
         let now = self.now();
         let listener = &mut self.listeners[listener];
-        if listener.kind != Kind::Envelope(None) || listener.greeted {
+        if !listener.forgotten && (listener.kind != Kind::Envelope(None) || listener.greeted) {
             listener.owed_since.get_or_insert(now);
         }
         listener.session_since = Some(now);
