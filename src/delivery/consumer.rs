@@ -75,6 +75,14 @@ impl Delivery {
         let mut dispatched = EntryId::default();
         let mut failed = false;
         while self.node() == node {
+            if inner.entries.take_astray() {
+                tracing::warn!("the store came back older: the node stream is read from its start");
+                match inner.store.consume(node).await {
+                    Ok(again) => consumer = again,
+                    Err(error) => return Some(error),
+                }
+                inner.entries.restart();
+            }
             let acks = inner.entries.take();
             inner.metrics.stream_acks.increment(acks.ids.len() as u64);
             match consumer.next(acks, inner.options.read_entries_max).await {

@@ -1,12 +1,16 @@
 //! Which entries of the node stream are done.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
 use crate::session::{Hold, Token};
 use crate::store::{EntryAcks, EntryId};
+
+/// An acknowledgement is on its way for no longer than this.
+const ASTRAY_MS: u64 = 10_000;
 
 /// Follows entries from being read to being acknowledged.
 ///
@@ -22,6 +26,8 @@ pub(super) struct Tracker {
 struct Shared {
     state: Mutex<State>,
     done: Notify,
+    /// The stream holds what was read and is not followed here.
+    astray: AtomicBool,
 }
 
 #[derive(Default)]
@@ -100,6 +106,20 @@ impl Tracker {
         *state = State { reading, ..State::default() };
     }
 
+    /// The store says that its oldest entry that was read and not acknowledged
+    /// is that old. If none is followed here, it came back older than its answers
+    /// were, and has to be read again.
+    pub(super) fn oldest_pending(&self, age_ms: u64) {
+        let state = self.shared.state.lock().expect("no panic while held");
+        let astray = age_ms >= ASTRAY_MS && state.open.is_empty() && state.done.is_empty();
+        self.shared.astray.store(astray, Ordering::Relaxed);
+    }
+
+    /// Whether the stream has to be read from its start; once.
+    pub(super) fn take_astray(&self) -> bool {
+        self.shared.astray.swap(false, Ordering::Relaxed)
+    }
+
     /// Waits until something is done.
     pub(super) async fn done(&self) {
         self.shared.done.notified().await;
@@ -146,5 +166,21 @@ mod tests {
         let _fresh = tracker.begin(id(1));
         drop(stale);
         assert!(tracker.take().is_empty());
+    }
+
+    #[test]
+    fn what_was_read_long_ago_and_is_followed_no_more_is_read_again() {
+        let tracker = Tracker::default();
+        let token = tracker.begin(EntryId { ms: 1, n: 1 });
+        tracker.oldest_pending(ASTRAY_MS);
+        assert!(!tracker.take_astray(), "somebody still reads it");
+        drop(token);
+        tracker.oldest_pending(ASTRAY_MS);
+        assert!(!tracker.take_astray(), "it is about to be acknowledged");
+        let _ = tracker.take();
+        tracker.oldest_pending(ASTRAY_MS - 1);
+        assert!(!tracker.take_astray(), "it is being acknowledged");
+        tracker.oldest_pending(ASTRAY_MS);
+        assert!(tracker.take_astray() && !tracker.take_astray());
     }
 }

@@ -66,6 +66,7 @@ impl Delivery {
                 metrics.stream_lag_entries.set(stats.lag as f64);
                 metrics.stream_pending_entries.set(stats.pending as f64);
                 metrics.stream_oldest_pending_seconds.set(stats.oldest_pending_ms as f64 / 1_000.0);
+                self.inner.entries.oldest_pending(stats.oldest_pending_ms);
             }
             Err(error) => drop(self.noted(error)),
         }
