@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Cluster, run_command};
+use crate::harness::{Cluster, RedisServer, run_command};
 
 /// The figures of a short run, which must have lost nothing.
 async fn figures(args: &[&str]) -> Value {
@@ -53,6 +53,24 @@ async fn nodes_that_run_already_are_measured_by_their_process_ids() {
     let pid = format!("node B={}", std::process::id());
     let args = ["batch", "--sockets", "20", "--batch", "10", "--node", &near, "--node", &far, "--pid", &pid];
     assert!(number(&figures(&args).await, "cpu_us_per_message.node_b") > 0.0);
+}
+
+#[tokio::test]
+async fn a_redis_that_runs_already_serves_nodes_that_are_started() {
+    let redis = RedisServer::start().await;
+    let figures = figures(&[
+        "unicast",
+        "--redis",
+        &redis.url(),
+        "--sockets",
+        "20",
+        "--publishers",
+        "2",
+        "--rate",
+        "50",
+    ])
+    .await;
+    assert!(number(&figures, "delivered") >= 20.0);
 }
 
 #[tokio::test]

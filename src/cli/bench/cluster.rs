@@ -167,7 +167,8 @@ fn start_node(plan: &Plan, number: usize, redis: Option<&str>, folder: &Path) ->
     if let Meeting::Redis(_) = plan.meeting {
         // Nothing of a run should stay in somebody's Redis for long.
         command.args(["--redis-prefix", &format!("bench-{}", std::process::id())]);
-        command.args(["--channel-retention-seconds", "60"]);
+        // As short as what is kept of a channel may be: no shorter than its messages.
+        command.args(["--ttl-max-seconds", "3600", "--channel-retention-seconds", "3600"]);
     }
     command.args(&plan.args);
     Process::start(&node_name(number), &mut command, &folder.join(format!("node-{number}.log")))
