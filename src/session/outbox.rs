@@ -41,7 +41,8 @@ impl Item {
     }
 
     fn len(&self, dialect: Dialect) -> usize {
-        self.parts(dialect).iter().map(|part| part.len()).sum()
+        let [before, frame] = self.parts(dialect);
+        before.len() + frame.len()
     }
 
     fn is_message(&self) -> bool {
@@ -114,17 +115,17 @@ impl Outbox {
     pub(super) fn write(&mut self, wire: &dyn Wire, mut gone: impl FnMut(Item)) -> io::Result<Progress> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let (mut count, mut skip) = (0, self.head_written);
-        let parts = self.items.iter().flat_map(|item| item.parts(self.dialect));
-        for part in parts {
-            let skipped = skip.min(part.len());
-            skip -= skipped;
-            if skipped == part.len() {
-                continue;
-            }
-            slices[count] = IoSlice::new(&part[skipped..]);
-            count += 1;
-            if count == SLICES_MAX {
-                break;
+        'full: for item in &self.items {
+            for part in item.parts(self.dialect) {
+                if part.len() <= skip {
+                    skip -= part.len();
+                    continue;
+                }
+                slices[count] = IoSlice::new(&part[skip..]);
+                (count, skip) = (count + 1, 0);
+                if count == SLICES_MAX {
+                    break 'full;
+                }
             }
         }
         let wrote = match wire.try_write_vectored(&slices[..count]) {

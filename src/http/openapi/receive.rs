@@ -47,9 +47,22 @@ fn stream(name: Value) -> Operation {
         .takes("query", "positions", "Begin behind these, as JSON by channel.", text.clone())
         .takes("query", "token", "The token, where nothing else can carry it.", text.clone())
         .takes("header", "Last-Event-ID", "The last event handled: begin behind it.", text.clone())
-        .answers_as(200, "The stream.", "text/event-stream", text, None)
+        .answers_as(200, "The stream; the schema is of each event.", "text/event-stream", event(), None)
         .refuses(&["bad_request", "invalid_token", "origin", "invalid_parameter"])
         .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/events.mjs"))
+}
+
+/// One event of a stream, by its fields.
+fn event() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "event": {"type": "string", "enum": ["hello", "message", "gap", "drain", "error", "close"]},
+            "id": {"type": "string"},
+            "data": {"type": "string", "contentMediaType": "application/json"},
+            "retry": {"type": "integer", "minimum": 0},
+        },
+    })
 }
 
 fn acks(name: Value) -> Operation {
