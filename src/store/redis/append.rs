@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use ::redis::{Cmd, Pipeline, Value};
 use bytes::{BufMut, BytesMut};
 
-use crate::protocol::{Epoch, MessageId};
+use crate::protocol::{Epoch, MessageId, Position};
 use crate::store::{Append, Appended, Error, Settled};
 
 use super::Store;
 use super::error::corrupt;
 use super::keys::Keys;
 use super::link::Conn;
+use super::meta::Meta;
 use super::reply::{self, Packed};
 use super::scripts::Script;
 use super::store::MS_MAX;
@@ -131,13 +132,13 @@ impl PlainAnswers {
         if answer.is_empty() {
             return Ok(None);
         }
-        let mut packed = Packed::new(REPLY, answer);
+        let (Meta { head, .. }, routes) = Meta::with_routes(answer)?;
         Ok(Some(Appended {
             id: append.id,
-            position: Some(packed.position()?),
+            position: Some(Position::new(head.epoch, head.seq + 1)),
             accepted_at_us: self.accepted_at_us,
             expires_at_ms: self.accepted_at_us / 1_000 + append.ttl_ms.min(MS_MAX),
-            routes: packed.routes()?,
+            routes,
             repeated: false,
             settled: Settled::default(),
         }))

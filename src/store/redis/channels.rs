@@ -7,16 +7,11 @@ use crate::store::{ChannelInfo, Cursor, DEVICES_MAX, Dropped, Error, Ledger, Rou
 
 use super::Store;
 use super::error::corrupt;
+use super::meta::{self, DIRECTORY_AT};
 use super::pages::begin;
 use super::reply::{self, Packed};
 use super::scripts::Script;
 
-/// Where `prelude.lua` puts the directory in meta.
-pub(super) const DIRECTORY_AT: isize = 130;
-/// Version, mixed, epoch, run and seq: the front of meta.
-const HEAD_BYTES: isize = 24;
-/// The version of meta that scripts write.
-const META_VERSION: u8 = 1;
 /// How long the index of a node outlives its last beat; live nodes renew it.
 pub(super) const INDEX_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long that of a node without a stream is kept.
@@ -114,34 +109,8 @@ pub(super) fn read_directory(value: Value) -> Result<Vec<Route>, Error> {
 }
 
 pub(super) async fn heads(store: &Store, channels: &[Channel]) -> Result<Vec<Option<Position>>, Error> {
-    let mut heads = Vec::with_capacity(channels.len());
-    for part in channels.chunks(PART) {
-        let conn = store.link.current()?;
-        let mut pipeline = Pipeline::with_capacity(part.len());
-        for channel in part {
-            pipeline.cmd("GETRANGE").arg(store.keys.meta(channel)).arg(0).arg(HEAD_BYTES - 1);
-        }
-        for reply in store.link.call_all(&conn, "read heads", &pipeline).await? {
-            heads.push(head(reply::bytes("a head", reply)?)?);
-        }
-    }
-    Ok(heads)
-}
-
-fn head(front: Vec<u8>) -> Result<Option<Position>, Error> {
-    const WHAT: &str = "a head";
-    // Version 0 is a directory of a channel that was never appended to.
-    if front.first().is_none_or(|version| *version == 0) {
-        return Ok(None);
-    }
-    if front[0] > META_VERSION {
-        return Err(corrupt(WHAT, format!("its version is {}, above {META_VERSION}", front[0])));
-    }
-    let mut packed = Packed::new(WHAT, front);
-    packed.take(2)?;
-    let epoch = packed.number(8)?;
-    packed.take(8)?;
-    Ok(Some(Position::new(crate::protocol::Epoch::from_bits(epoch), packed.number(6)?)))
+    let metas = meta::read(store, "read heads", channels).await?;
+    Ok(metas.into_iter().map(|meta| meta.map(|meta| meta.head)).collect())
 }
 
 pub(super) async fn inspect(store: &Store, channel: &Channel) -> Result<ChannelInfo, Error> {

@@ -12,7 +12,8 @@ use crate::store::{
 
 use super::Store;
 use super::append::read_record;
-use super::channels::{DIRECTORY_AT, directory, read_directory};
+use super::channels::{directory, read_directory};
+use super::meta::{self, DIRECTORY_AT};
 use super::error::corrupt;
 use super::pages::begin;
 use super::reply::{self, Packed};
@@ -31,8 +32,6 @@ const PAGE_BYTES_MAX: usize = 1 << 20;
 const ANSWERS_TTL_MS: u64 = 10_000;
 /// A note of presence outlives the channel's last use by a day at least.
 const ONLINE_TTL_MIN_MS: u64 = 24 * 60 * 60 * 1_000;
-/// Version, mixed, epoch, run, seq, floor and watermark: the front of meta.
-const WATERMARK_BYTES: isize = 36;
 /// Commands in one pipeline.
 const PART: usize = 1_000;
 
@@ -220,28 +219,8 @@ impl Inquiries for Store {
     }
 
     async fn watermarks(&self, channels: &[Channel]) -> Result<Vec<Option<Position>>, Error> {
-        const WHAT: &str = "read watermarks";
-        let mut watermarks = Vec::with_capacity(channels.len());
-        for part in channels.chunks(PART) {
-            let conn = self.link.current()?;
-            let mut pipeline = Pipeline::with_capacity(part.len());
-            for channel in part {
-                pipeline.cmd("GETRANGE").arg(self.keys.meta(channel)).arg(0).arg(WATERMARK_BYTES - 1);
-            }
-            for reply in self.link.call_all(&conn, WHAT, &pipeline).await? {
-                let front = reply::bytes(WHAT, reply)?;
-                if front.first().is_none_or(|version| *version == 0) {
-                    watermarks.push(None);
-                    continue;
-                }
-                let mut packed = Packed::new(WHAT, front);
-                packed.take(2)?;
-                let epoch = Epoch::from_bits(packed.number(8)?);
-                packed.take(8 + 6 + 6)?;
-                watermarks.push(Some(Position::new(epoch, packed.number(6)?)));
-            }
-        }
-        Ok(watermarks)
+        let metas = meta::read(self, "read watermarks", channels).await?;
+        Ok(metas.into_iter().map(|meta| meta.map(|meta| meta.watermark)).collect())
     }
 }
 

@@ -29,6 +29,7 @@ mod error;
 mod inquiries;
 mod keys;
 mod link;
+mod meta;
 mod nodes;
 mod options;
 mod pages;

@@ -7,7 +7,7 @@ local lost, replaced, trimmed = 0, 0, 0
 
 if not quick then
   if not known or run ~= ARGV[1] then renew() end
-  lost = settle(10000)
+  lost = settle(SLACK)
   if length > 0 and mixed == 0 and expires < top_expiry then
     -- From here on the head does not expire first: index what is there.
     mixed = 1

@@ -6,8 +6,9 @@ if due then
   refresh = now + math.floor(math.min(DAY, retention / 4))
 end
 if due or (known and dirty) then
-  call('SETRANGE', KEYS[1], '0', struct.pack(HOT, VERSION, mixed, epoch, run, seq, floor, watermark, holes,
-    next_expiry, top_expiry, box_ttl, refresh, length))
+  plain_till = mixed == 0 and math.min(refresh, next_expiry + SLACK) or 0
+  call('SETRANGE', KEYS[1], '0', struct.pack(HOT, seq, top_expiry, length, VERSION, run, plain_till, box_ttl,
+    mixed, epoch, floor, holes, next_expiry, refresh, watermark))
 end
 if known and received then
   call('SETRANGE', KEYS[1], COLD_AT, struct.pack(COLD, received, expired, collapsed, dropped, e_accepted,

@@ -26,7 +26,8 @@ for n = 1, #KEYS do
     call('SET', key, unknown .. line, 'PX', retention)
     answer = never_sent
   elseif not find(meta, node, DIRECTORY_AT + 1, true) then
-    local version, _, epoch, of, seq, _, watermark, _, next_expiry, _, _, refresh = struct.unpack(HOT, meta)
+    local seq, _, _, version, of, _, _, _, epoch, _, _, next_expiry, refresh, watermark =
+      struct.unpack(HOT, meta)
     if version == 0 then
       call('SETRANGE', key, #meta, line)
       call('PEXPIRE', key, retention)

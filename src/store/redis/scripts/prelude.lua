@@ -19,12 +19,12 @@ local now = math.floor(now_us / 1000)
 
 local version, mixed, epoch, run = 0, 0, nil, nil
 local seq, floor, watermark, holes, next_expiry, top_expiry, box_ttl, refresh = 0, 0, 0, 0, 0, 0, 0, 0
-local length = 0
+local length, plain_till = 0, 0
 local received, expired, collapsed, dropped, e_accepted, e_received, e_dropped, e_unreported, e_last, withdrawn
 local meta = call('GET', KEYS[1]) or ''
 if meta ~= '' then
-  version, mixed, epoch, run, seq, floor, watermark, holes, next_expiry, top_expiry, box_ttl, refresh,
-    length = struct.unpack(HOT, meta)
+  seq, top_expiry, length, version, run, plain_till, box_ttl, mixed, epoch, floor, holes, next_expiry, refresh,
+    watermark = struct.unpack(HOT, meta)
   if version > VERSION then
     return redis.error_reply('FORMAT channel meta has version ' .. version .. ', above ' .. VERSION)
   end

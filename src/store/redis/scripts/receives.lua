@@ -16,16 +16,13 @@ for n = 1, #KEYS do
   local key, upto, newly = KEYS[n], tonumber(ARGV[n * 2]), -1
   local meta = call('GET', key)
   if meta and #meta >= DIRECTORY_AT then
-    local version, mixed, epoch, run, seq, floor, watermark, holes, next_expiry, top_expiry, box_ttl, refresh,
-      length = unpack_(HOT, meta)
+    local seq, _, _, version, _, _, _, _, epoch, _, holes, next_expiry, refresh, watermark, received =
+      unpack_(HOT .. 'I6', meta)
     if version == VERSION and epoch == ARGV[n * 2 - 1] and upto <= seq and holes == 0 and now < next_expiry
       and now < refresh then
       newly = math.max(upto - watermark, 0)
       if newly > 0 then
-        -- The count of what was received stands right behind the hot part.
-        local received = unpack_('>I6', meta, COLD_AT + 1) + newly
-        call('SETRANGE', key, '0', pack(HOT, version, mixed, epoch, run, seq, floor, upto, holes, next_expiry,
-          top_expiry, box_ttl, refresh, length) .. pack('>I6', received))
+        call('SETRANGE', key, WATERMARK_AT, pack('>I6I6', upto, received + newly))
       end
     end
   end
