@@ -54,27 +54,38 @@ impl App {
         let key = idempotency_key(headers)?;
         let trace = trace::carried(headers);
         let push: PushBody<'_> = parse(&body)?;
-        let channels = match &push.to {
+        match &push.to {
             Recipients::One(to) => {
                 let channel = recipient(to, &sender)?;
                 *allowance = self.take_rate(&sender, 1)?;
                 let idempotency = idempotency(&sender, key, &push, &body);
                 let append = Append { idempotency, ..self.append(&push, channel.clone(), trace)? };
                 let pushed = self.inner.delivery.push(append).await?;
-                return Ok(accepted(&answer(channel, &pushed)));
+                Ok(accepted(&answer(channel, &pushed)))
             }
             Recipients::Many(to) if to.is_empty() || to.len() > RECIPIENTS_MAX => {
                 let detail = format!("\"to\" may list 1 to {RECIPIENTS_MAX} channels");
-                return Err(Problem::invalid("invalid_recipients", detail));
+                Err(Problem::invalid("invalid_recipients", detail))
             }
             Recipients::Many(to) => {
-                to.iter().map(|to| recipient(to, &sender)).collect::<Result<Vec<_>, _>>()?
+                let channels = to.iter().map(|to| recipient(to, &sender)).collect::<Result<Vec<_>, _>>()?;
+                *allowance = self.take_rate(&sender, channels.len())?;
+                let idempotency = idempotency(&sender, key, &push, &body);
+                // Boxed: most pushes need not have room for it.
+                Box::pin(self.push_to_many(&push, channels, idempotency, trace)).await
             }
-        };
-        *allowance = self.take_rate(&sender, channels.len())?;
-        let idempotency = idempotency(&sender, key, &push, &body);
+        }
+    }
+
+    async fn push_to_many(
+        &self,
+        push: &PushBody<'_>,
+        channels: Vec<Channel>,
+        idempotency: Option<Idempotency>,
+        trace: Option<Box<str>>,
+    ) -> Result<Response, Problem> {
         let append = |channel: &Channel| {
-            Ok(Append { idempotency, ..self.append(&push, channel.clone(), trace.clone())? })
+            Ok(Append { idempotency, ..self.append(push, channel.clone(), trace.clone())? })
         };
         let appends = channels.iter().map(append).collect::<Result<Vec<_>, Problem>>()?;
         let pushed = self.inner.delivery.push_batch(appends).await;

@@ -7,7 +7,9 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -202,28 +204,32 @@ async fn serve(
     stop: CancellationToken,
     head_timeout: Duration,
 ) -> Option<Cut> {
-    let asked = service.asked();
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_BYTES_MAX);
     let takeover = service.takeover();
     let io = TokioIo::new(Watched::new(Unstalled::new(stream), takeover.clone()));
     let mut connection = builder.serve_connection(io, service);
-    // Before its first request hyper would close it unheard.
-    let leaves = async {
-        stop.cancelled().await;
-        first(asked.cancelled(), late(&stop)).await;
-    };
-    let (mut leaves, mut leaving) = (std::pin::pin!(leaves), false);
-    let ended = loop {
-        tokio::select! {
-            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
-            () = takeover.instead() => break Ok(()),
-            () = &mut leaves, if !leaving => {
-                leaving = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+    let (mut stopped, mut late) = (pin!(stop.cancelled()), pin!(late(&stop)));
+    let (mut stopping, mut leaving) = (false, false);
+    let ended = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
+                return Poll::Ready(ended);
             }
+            if takeover.is_instead() {
+                return Poll::Ready(Ok(()));
+            }
+            stopping = stopping || stopped.as_mut().poll(cx).is_ready();
+            // Before its first request hyper would close it unheard.
+            let leaves = stopping && !leaving && (takeover.was_asked() || late.as_mut().poll(cx).is_ready());
+            if !leaves {
+                return Poll::Pending;
+            }
+            leaving = true;
+            Pin::new(&mut connection).graceful_shutdown();
         }
-    };
+    })
+    .await;
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
         return error.is_timeout().then_some(Cut::HeadTime);
@@ -244,12 +250,4 @@ async fn serve(
 async fn late(stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(FIRST_REQUEST_WITHIN).await;
-}
-
-/// Whichever comes first.
-async fn first(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
-    tokio::select! {
-        () = one => {}
-        () = other => {}
-    }
 }

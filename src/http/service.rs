@@ -17,7 +17,6 @@ use hyper::service::Service as _;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request};
 use hyper_util::service::TowerToHyperService;
-use tokio_util::sync::CancellationToken;
 use warp::http::header::CONNECTION;
 use warp::http::{HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
@@ -39,8 +38,6 @@ type Respond = dyn Fn(Request<Incoming>, ClientAddress, &Takeover) -> Answer + S
 pub(super) struct Service {
     answer: Arc<Respond>,
     peer: ClientAddress,
-    /// Ends with the connection's first request.
-    asked: CancellationToken,
     takeover: Takeover,
 }
 
@@ -114,19 +111,13 @@ impl Service {
         Self {
             answer: Arc::new(answer),
             peer,
-            asked: CancellationToken::new(),
             takeover: Takeover::default(),
         }
     }
 
     /// For a connection of its own.
     pub(super) fn connected(&self) -> Self {
-        Self { asked: CancellationToken::new(), takeover: Takeover::default(), ..self.clone() }
-    }
-
-    /// Is cancelled once the connection has asked for anything.
-    pub(super) fn asked(&self) -> CancellationToken {
-        self.asked.clone()
+        Self { takeover: Takeover::default(), ..self.clone() }
     }
 
     /// How the connection is taken over.
@@ -146,7 +137,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
-        self.asked.cancel();
+        self.takeover.ask();
         (self.answer)(request, self.peer, &self.takeover)
     }
 }

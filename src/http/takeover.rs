@@ -15,7 +15,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
 /// What begins with the socket and what the client has sent ahead.
 type Begin = Box<dyn FnOnce(TcpStream, Bytes) + Send>;
@@ -29,7 +28,10 @@ pub(super) struct Takeover {
 #[derive(Default)]
 struct Inner {
     begin: Mutex<Option<Begin>>,
-    instead: Notify,
+    /// The connection has asked for something.
+    asked: AtomicBool,
+    /// The request under way is not going to be answered.
+    instead: AtomicBool,
     /// The socket did not take all of the answers before.
     blocked: AtomicBool,
 }
@@ -47,7 +49,7 @@ impl Takeover {
         begin: impl FnOnce(TcpStream, Bytes) + Send + 'static,
     ) -> Infallible {
         self.behind_answer(begin);
-        self.inner.instead.notify_one();
+        self.inner.instead.store(true, Ordering::Relaxed);
         std::future::pending().await
     }
 
@@ -57,9 +59,20 @@ impl Takeover {
         self.inner.blocked.load(Ordering::Relaxed)
     }
 
-    /// Resolves when a request is not going to be answered.
-    pub(super) async fn instead(&self) {
-        self.inner.instead.notified().await;
+    /// A request has come.
+    pub(super) fn ask(&self) {
+        self.inner.asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a request has ever come.
+    pub(super) fn was_asked(&self) -> bool {
+        self.inner.asked.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request is not going to be answered: looked at after each poll
+    /// of the connection, which its requests are polled with.
+    pub(super) fn is_instead(&self) -> bool {
+        self.inner.instead.load(Ordering::Relaxed)
     }
 
     /// What the connection is for now.

@@ -166,7 +166,8 @@ impl Authenticator {
         if !guarded.service_tokens || given.split('.').count() != 3 {
             return Err(AuthError::WrongKey);
         }
-        Sender::service(&guarded.tokens.claims(given).await?).ok_or(AuthError::NoScope)
+        // Boxed: it may fetch keys, which is most of a push's future, and rare.
+        Sender::service(&Box::pin(guarded.tokens.claims(given)).await?).ok_or(AuthError::NoScope)
     }
 }
 

@@ -31,15 +31,15 @@ impl Meta {
     /// Reads the hot part; none of a channel that nothing was ever appended to.
     fn read(packed: &mut Packed) -> Result<Option<Self>, Error> {
         let seq = packed.number(6)?;
-        packed.take(6 + 4)?;
+        packed.skip(6 + 4)?;
         match packed.number(1)? {
             0 => return Ok(None),
             VERSION => {}
             later => return Err(corrupt("meta", format!("its version is {later}, above {VERSION}"))),
         }
-        packed.take(8 + 6 + 6 + 1)?;
+        packed.skip(8 + 6 + 6 + 1)?;
         let epoch = Epoch::from_bits(packed.number(8)?);
-        packed.take(6 + 6 + 6 + 6)?;
+        packed.skip(6 + 6 + 6 + 6)?;
         let watermark = packed.number(6)?;
         Ok(Some(Self { head: Position::new(epoch, seq), watermark: Position::new(epoch, watermark) }))
     }
@@ -48,7 +48,7 @@ impl Meta {
     pub(super) fn with_routes(bytes: Vec<u8>) -> Result<(Self, Vec<Route>), Error> {
         let mut packed = Packed::new("meta", bytes);
         let meta = Self::read(&mut packed)?.ok_or_else(|| corrupt("meta", "nothing was appended"))?;
-        packed.take(DIRECTORY_AT - HOT_BYTES)?;
+        packed.skip(DIRECTORY_AT - HOT_BYTES)?;
         Ok((meta, packed.routes()?))
     }
 }

@@ -99,6 +99,14 @@ impl Packed {
         Ok(self.rest.split_to(len))
     }
 
+    pub(super) fn skip(&mut self, len: usize) -> Result<(), Error> {
+        if self.rest.len() < len {
+            return Err(self.short());
+        }
+        self.rest.advance(len);
+        Ok(())
+    }
+
     /// The rest, which is a directory.
     pub(super) fn routes(mut self) -> Result<Vec<Route>, Error> {
         if !self.rest.len().is_multiple_of(ROUTE_BYTES) {
