@@ -206,6 +206,8 @@ async fn serve(
 ) -> Option<Cut> {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_BYTES_MAX);
+    // Answers are short: copying one behind its head costs less than `writev` does.
+    builder.writev(false);
     let takeover = service.takeover();
     let io = TokioIo::new(Watched::new(Unstalled::new(stream), takeover.clone()));
     let mut connection = builder.serve_connection(io, service);

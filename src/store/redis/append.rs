@@ -103,9 +103,17 @@ fn plain_command<'a>(
         store.keys.add_mailbox(&mut command, &append.channel);
     }
     command.arg(&conn.run).arg(store.limits.mailbox_messages_max);
-    for append in appends {
-        command.arg(append.ttl_ms.min(MS_MAX)).arg(&record(append)[..]);
+    for append in appends.clone() {
+        command.arg(&record(append)[..]);
     }
+    let mut ttls: Vec<u64> = appends.map(|append| append.ttl_ms.min(MS_MAX)).collect();
+    // Nearly always all are the same: one is told.
+    while let [.., before, last] = ttls[..]
+        && before == last
+    {
+        ttls.pop();
+    }
+    command.arg(ttls);
     command
 }
 
