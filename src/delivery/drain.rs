@@ -6,20 +6,24 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::protocol::close::CloseCode;
-use crate::protocol::frame::ServerFrame;
+use crate::protocol::frame::{Dialect, ServerFrame};
 use crate::session::Session;
 
 use super::Delivery;
 
 /// How often it is looked whether everything is done.
 const TICK: Duration = Duration::from_millis(20);
+/// What a client that was told when to leave has to do so by itself: closed at
+/// that very moment it would take for a failure what it was about to do.
+const GRACE: Duration = Duration::from_millis(500);
 /// Leftover entries of the directory taken out in one step.
 const LEFTOVERS: usize = 256;
 
 impl Delivery {
-    /// Asks every session to reconnect elsewhere and closes it (1012) at a
-    /// moment of its own in `window`, so that the other nodes see a stream of
-    /// reconnects and no storm. Returns when all have left, or at `until`.
+    /// Asks every session to reconnect elsewhere at a moment of its own in
+    /// `window`, so that the other nodes see a stream of reconnects and no storm,
+    /// and closes it (1012): a plain one then, others half a second later if they
+    /// have not left. Returns when all have left, or at `until`.
     pub async fn send_sessions_away(&self, window: Duration, until: Instant) {
         let begun = Instant::now();
         let mut leaving: Vec<(Instant, Arc<Session>)> = Vec::new();
@@ -27,7 +31,8 @@ impl Delivery {
             let delay = window.mul_f64(rand::random());
             let reconnect_after_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             session.tell(&ServerFrame::Drain { reconnect_after_ms });
-            leaving.push((begun + delay, session));
+            let grace = if session.dialect() == Dialect::Plain { Duration::ZERO } else { GRACE };
+            leaving.push((begun + delay + grace, session));
         }
         leaving.sort_unstable_by_key(|(at, _)| *at);
         for (at, session) in leaving {
