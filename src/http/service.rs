@@ -108,11 +108,7 @@ impl Service {
                 Box::pin(async move { Ok(caller.finish(answer.await?)) })
             };
         let peer = IpAddr::V4(Ipv4Addr::UNSPECIFIED).into();
-        Self {
-            answer: Arc::new(answer),
-            peer,
-            takeover: Takeover::default(),
-        }
+        Self { answer: Arc::new(answer), peer, takeover: Takeover::default() }
     }
 
     /// For a connection of its own.

@@ -47,6 +47,15 @@ async fn every_socket_of_a_user_sees_one_order() {
 }
 
 #[tokio::test]
+async fn every_socket_that_follows_a_topic_sees_one_order() {
+    for client in ["plain", "envelope"] {
+        let figures = figures(&["fanout", "--topic", "--sockets", "30", "--client", client]).await;
+        assert_eq!(number(&figures, "orders_that_differ"), 0.0, "{client}");
+        assert!(number(&figures, "delivered") >= 30.0, "{client}");
+    }
+}
+
+#[tokio::test]
 async fn nodes_that_run_already_are_measured_by_their_process_ids() {
     let cluster = Cluster::start(2).await;
     let (near, far) = (cluster.nodes[0].url(), cluster.nodes[1].url());

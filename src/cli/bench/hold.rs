@@ -10,7 +10,7 @@ use super::load::{Load, Pace};
 use super::names::Names;
 use super::options::{Nodes, Options, Setup};
 use super::payload::Template;
-use super::receivers::{Doors, Receivers};
+use super::receivers::{Audience, Doors, Receivers};
 use super::run::JOINING_MAX_NS;
 use super::signer::Signer;
 use super::tally::Tally;
@@ -32,7 +32,7 @@ pub(super) fn hold(setup: &Setup, options: &Options) -> Result<(), Failure> {
         client: setup.client,
         names: Names::new(options.names.as_deref().unwrap_or("hold-")),
         first_user: options.first_user,
-        shared: false,
+        audience: Audience::Each,
         source: options.source,
         signer: Signer::new(options.jwt_secret_file.as_deref())?,
     };

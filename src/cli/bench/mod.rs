@@ -64,9 +64,9 @@ Examples:
   What a message costs from node A to a socket on node B, and how long it takes:
     postrider bench unicast --repeat 3
     postrider bench unicast --rate 1000 --repeat 3
-  One user on 2,000 sockets:
-    postrider bench fanout
+  One user on 2,000 sockets; a topic that 2,000 users follow:
     postrider bench fanout --rate 20
+    postrider bench fanout --topic --rate 20
   Connections: how fast they are taken, and what 10,000 of them weigh:
     postrider bench connect --sockets 10000
     postrider bench idle --sockets 10000 --seconds 60

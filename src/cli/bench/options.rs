@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::cluster::{self, Meeting, Watched};
 use super::payload;
-use super::receivers::Client;
+use super::receivers::{Audience, Client};
 use crate::cli::Sender;
 use crate::cli::output::{Failure, say};
 use crate::config::{self, Environment, Secret};
@@ -22,7 +22,7 @@ const USERS_MAX: usize = 9_999_999;
 pub(super) enum Workload {
     /// A user for each socket on node B; pushes through node A.
     Unicast,
-    /// One user with many sockets on nodes A and B; pushes through node A.
+    /// One user (or a topic) with many sockets on nodes A and B; pushes through node A.
     Fanout,
     /// Connections that do nothing: memory, and what keeping them costs.
     Idle,
@@ -92,6 +92,9 @@ pub(super) struct Options {
     /// Sockets that leave and come back in a second, in the mixed workload.
     #[arg(long, value_name = "N", default_value_t = 100.0)]
     churn: f64,
+    /// In the fanout workload: a topic that every socket follows, each as a user of its own.
+    #[arg(long)]
+    topic: bool,
     /// What kind of client the sockets are [default: plain; mixed envelope].
     #[arg(long, value_name = "KIND")]
     client: Option<Client>,
@@ -176,6 +179,7 @@ pub(super) struct Setup {
     pub(super) payload_bytes: usize,
     pub(super) batch: Option<usize>,
     pub(super) churn: Option<f64>,
+    pub(super) audience: Audience,
     pub(super) client: Client,
     pub(super) ttl: Option<u64>,
     pub(super) idle: usize,
@@ -214,6 +218,7 @@ impl Options {
             payload_bytes: self.payload_bytes,
             batch: (workload == Workload::Batch).then_some(self.batch),
             churn: mixed.then_some(self.churn),
+            audience: self.audience(),
             client: self.client.unwrap_or(if mixed { Client::Envelope } else { Client::Plain }),
             ttl: self.ttl,
             idle: self.idle,
@@ -228,6 +233,14 @@ impl Options {
             push_path: self.push_path.clone(),
             jwt_secret_file: self.jwt_secret_file.clone(),
         })
+    }
+
+    fn audience(&self) -> Audience {
+        match self.workload {
+            Workload::Fanout if self.topic => Audience::Topic,
+            Workload::Fanout => Audience::OneUser,
+            _ => Audience::Each,
+        }
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -259,6 +272,10 @@ impl Options {
         refuse(
             self.push_path.is_some() && !matches!(self.workload, Workload::Unicast | Workload::Fanout),
             "--push-path goes with unicast and fanout".to_owned(),
+        )?;
+        refuse(
+            self.topic && (self.workload != Workload::Fanout || self.push_path.is_some()),
+            "--topic goes with fanout, and not with --push-path".to_owned(),
         )?;
         refuse(
             self.workload == Workload::Mixed && self.client.is_some_and(|client| client != Client::Envelope),

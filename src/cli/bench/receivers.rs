@@ -29,6 +29,29 @@ pub(super) enum Client {
     Envelope,
 }
 
+/// Whom a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// One socket, its user's only one.
+    Each,
+    /// Every socket: all are the first one's user's.
+    OneUser,
+    /// Every socket: each is a user's own, and follows the topic.
+    Topic,
+}
+
+impl Audience {
+    /// Whether every socket receives every message.
+    pub(super) fn is_shared(self) -> bool {
+        self != Self::Each
+    }
+
+    /// What the channels' names begin with.
+    pub(super) fn kind(self) -> &'static str {
+        if self == Self::Topic { "topic:" } else { "user:" }
+    }
+}
+
 /// Where sockets connect to, and as whom.
 #[derive(Debug, Clone)]
 pub(super) struct Doors {
@@ -38,8 +61,7 @@ pub(super) struct Doors {
     pub(super) names: Names,
     /// The user of the first socket.
     pub(super) first_user: u32,
-    /// Every socket is the first one's user's.
-    pub(super) shared: bool,
+    pub(super) audience: Audience,
     /// The last part of 127.0.1.x, from which the first sockets connect.
     pub(super) source: Option<u8>,
     pub(super) signer: Signer,
@@ -153,8 +175,10 @@ impl Receivers {
             }
             let receiver = &self.all[index];
             let position = String::from_utf8_lossy(&receiver.position);
-            let user = self.doors.names.name(self.user_of(index));
-            let ack = format!(r#"{{"type":"ack","positions":{{"user:{user}":"{position}"}}}}"#);
+            let (audience, names) = (self.doors.audience, &self.doors.names);
+            let number = if audience.is_shared() { 0 } else { self.user_of(index) };
+            let (kind, name) = (audience.kind(), names.name(number));
+            let ack = format!(r#"{{"type":"ack","positions":{{"{kind}{name}":"{position}"}}}}"#);
             let receiver = &mut self.all[index];
             receiver.unacknowledged = false;
             let _ = receiver.write(&pipe::frame(frame::TEXT, ack.as_bytes()));
@@ -162,7 +186,8 @@ impl Receivers {
     }
 
     fn user_of(&self, index: usize) -> u32 {
-        let number = if self.doors.shared { 0 } else { u32::try_from(index).unwrap_or(u32::MAX) };
+        let one = self.doors.audience == Audience::OneUser;
+        let number = if one { 0 } else { u32::try_from(index).unwrap_or(u32::MAX) };
         self.doors.first_user + number
     }
 
@@ -184,20 +209,25 @@ impl Receivers {
         let (doors, receiver) = (&self.doors, &self.all[index]);
         let user = doors.names.name(self.user_of(index));
         let position = String::from_utf8_lossy(&receiver.position);
-        let begin = match (self.journeys[index], position.as_ref()) {
-            (0 | 1, _) => String::new(),
-            // Nothing was ever sent when the socket was there before.
-            (_, "") => "from=oldest".to_owned(),
-            (_, position) => format!("pos={position}"),
-        };
-        let query = match doors.client {
-            Client::Plain => String::new(),
-            Client::Device => "?device=bench".to_owned(),
-            Client::Envelope => format!("?device=bench&{begin}"),
-        };
+        let mut query = Vec::new();
+        if doors.client != Client::Plain {
+            query.push("device=bench".to_owned());
+        }
+        if doors.audience == Audience::Topic {
+            query.push(format!("topic={}", doors.names.name(0)));
+        }
+        if doors.client == Client::Envelope && self.journeys[index] > 1 {
+            query.push(match position.as_ref() {
+                // Nothing was ever sent when the socket was there before.
+                "" => "from=oldest".to_owned(),
+                position => format!("pos={position}"),
+            });
+        }
+        let query = query.join("&");
+        let mark = if query.is_empty() { "" } else { "?" };
         // RFC 6455 wants this key random; nobody in between needs to be fooled here.
         let mut text = format!(
-            "GET /v1/ws{query} HTTP/1.1\r\nhost: {}\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
+            "GET /v1/ws{mark}{query} HTTP/1.1\r\nhost: {}\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: cG9zdHJpZGVyLWJlbmNoIQ==\r\ncookie: token={}\r\n",
             self.node_of(index),
             doors.signer.token(&user),

@@ -6,7 +6,7 @@ use super::cluster::{Cluster, Meeting};
 use super::engine::Engine;
 use super::figures::{Figures, grouped};
 use super::options::{Nodes, Setup, Workload};
-use super::receivers::Client;
+use super::receivers::{Audience, Client};
 use super::usage::{self, Usage};
 
 /// Nodes that are told of one by one; the rest as one.
@@ -236,6 +236,7 @@ pub(super) fn conditions(setup: &Setup) -> Value {
         "batch": setup.batch,
         "churn": setup.churn,
         "client": client(setup),
+        "topic": setup.audience == Audience::Topic,
         "ttl": setup.ttl,
         "idle": setup.idle,
         "seconds": setup.seconds,
@@ -273,6 +274,9 @@ fn nodes(setup: &Setup) -> String {
 pub(super) fn headline(setup: &Setup) -> String {
     let mut text =
         format!("{}: {} {} sockets", setup.workload.name(), grouped(setup.sockets as f64, 0), client(setup));
+    if setup.audience == Audience::Topic {
+        text += " that follow one topic";
+    }
     if setup.idle > 0 {
         text += &format!(" and {} idle ones", grouped(setup.idle as f64, 0));
     }

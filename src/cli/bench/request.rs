@@ -27,6 +27,8 @@ struct Item {
 #[derive(Debug, Clone)]
 pub(super) struct Form {
     pub(super) host: String,
+    /// What the addressees' channels begin with.
+    pub(super) kind: &'static str,
     pub(super) api_key: Option<String>,
     /// Messages in one request; none: a plain push.
     pub(super) batch: Option<usize>,
@@ -48,7 +50,8 @@ impl Request {
             if at > 0 {
                 body.push(b',');
             }
-            body.extend_from_slice(br#"{"to":"user:"#);
+            body.extend_from_slice(br#"{"to":""#);
+            body.extend_from_slice(form.kind.as_bytes());
             let user = put(&mut body, names.name(0).as_bytes());
             body.extend_from_slice(br#"","data":"#);
             let payload = put(&mut body, template.bytes());
@@ -181,6 +184,7 @@ mod tests {
     fn form(batch: Option<usize>) -> Form {
         Form {
             host: "127.0.0.1:1".into(),
+            kind: "user:",
             api_key: Some("key".into()),
             batch,
             ttl: Some(60),

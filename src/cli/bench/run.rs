@@ -131,13 +131,13 @@ impl Run {
         let setup = &self.setup;
         let template = Template::new(setup.payload_bytes);
         let sockets = if setup.workload == Workload::Idle { 0 } else { setup.sockets };
-        let shared = setup.workload == Workload::Fanout;
+        let shared = setup.audience.is_shared();
         let doors = Doors {
             nodes: socket_nodes(setup.workload, &cluster.nodes),
             client: setup.client,
             names: names.clone(),
             first_user: 0,
-            shared,
+            audience: setup.audience,
             source: None,
             signer: self.signer.clone(),
         };
@@ -145,6 +145,7 @@ impl Run {
         let tally = Tally::new(template.clone(), streams, sockets, shared);
         let form = Form {
             host: cluster.nodes[0].to_string(),
+            kind: setup.audience.kind(),
             api_key: setup.api_key.clone(),
             batch: setup.batch,
             ttl: setup.ttl,

@@ -13,8 +13,8 @@ use crate::store::{
 use super::Store;
 use super::append::read_record;
 use super::channels::{directory, read_directory};
-use super::meta::{self, DIRECTORY_AT};
 use super::error::corrupt;
+use super::meta::{self, DIRECTORY_AT};
 use super::pages::begin;
 use super::reply::{self, Packed};
 use super::scripts::Script;
