@@ -13,8 +13,10 @@ use crate::cli::output::Failure;
 const EACH_MAX: usize = 15_000;
 /// Their users' numbers begin here, so that they are nobody else's.
 const FIRST_USER: u32 = 5_000_000;
-/// The first of their source addresses; sockets of the run itself have those below.
-const FIRST_SOURCE: u8 = 100;
+/// Their source addresses are some of these, others in each run: ports that an
+/// earlier run's connections wait in are not free. Sockets of the run itself
+/// have those below.
+const SOURCES: std::ops::Range<u16> = 100..60_000;
 
 /// Processes that hold connections until they are dropped.
 #[derive(Debug, Default)]
@@ -31,14 +33,15 @@ impl Holders {
         let failed = |error: std::io::Error| Failure::Failed(format!("failed to hold connections: {error}"));
         let program = std::env::current_exe().map_err(failed)?;
         let mut holders = Self::default();
+        let first_source = rand::random_range(SOURCES);
         let mut begun = 0;
         while begun < connections {
             let count = EACH_MAX.min(connections - begun);
-            let number = holders.0.len();
+            let source = first_source + u16::try_from(holders.0.len()).unwrap_or(u16::MAX);
             let mut command = Command::new(&program);
             command.args(["bench", "hold", "--sockets", &count.to_string(), "--names", names.prefix()]);
             command.args(["--first-user", &(FIRST_USER as usize + begun).to_string()]);
-            command.args(["--source", &(usize::from(FIRST_SOURCE) + number).min(249).to_string()]);
+            command.args(["--source", &source.to_string()]);
             for node in nodes {
                 command.args(["--node", &format!("http://{node}")]);
             }

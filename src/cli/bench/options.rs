@@ -157,7 +157,7 @@ pub(super) struct Options {
     #[arg(long, hide = true, default_value_t = 0)]
     pub(super) first_user: u32,
     #[arg(long, hide = true)]
-    pub(super) source: Option<u8>,
+    pub(super) source: Option<u16>,
 }
 
 /// The nodes of a run.

@@ -62,8 +62,8 @@ pub(super) struct Doors {
     /// The user of the first socket.
     pub(super) first_user: u32,
     pub(super) audience: Audience,
-    /// The last part of 127.0.1.x, from which the first sockets connect.
-    pub(super) source: Option<u8>,
+    /// Which address of 127.0.0.0/16 the first sockets connect from.
+    pub(super) source: Option<u16>,
     pub(super) signer: Signer,
 }
 
