@@ -8,9 +8,8 @@ use crate::protocol::Channel;
 use crate::store::{Access, Error, Standing, TicketHash};
 
 use super::Store;
-use super::channels::{directory, read_directory};
-use super::reply;
 use super::scripts::Script;
+use super::{meta, reply};
 
 #[async_trait]
 impl Access for Store {
@@ -45,12 +44,12 @@ impl Access for Store {
         let conn = self.link.current()?;
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.cmd("GET").arg(self.keys.logout(user));
-        pipeline.add_command(directory(self, user));
+        pipeline.cmd("GET").arg(self.keys.meta(user));
         let mut replies = self.link.call_all(&conn, WHAT, &pipeline).await?.into_iter();
         let logged_out_at_ms = match replies.next().unwrap_or_default() {
             Value::Nil => None,
             value => Some(reply::number(WHAT, &value)?),
         };
-        Ok(Standing { logged_out_at_ms, routes: read_directory(replies.next().unwrap_or_default())? })
+        Ok(Standing { logged_out_at_ms, routes: meta::routes(replies.next().unwrap_or_default())? })
     }
 }

@@ -7,7 +7,7 @@ use crate::store::{ChannelInfo, Cursor, DEVICES_MAX, Dropped, Error, Ledger, Rou
 
 use super::Store;
 use super::error::corrupt;
-use super::meta::{self, DIRECTORY_AT};
+use super::meta;
 use super::pages::begin;
 use super::reply::{self, Packed};
 use super::scripts::Script;
@@ -63,9 +63,9 @@ pub(super) async fn leave(
     let index = store.keys.index(node);
     let mut pipeline = Pipeline::with_capacity(2);
     pipeline.cmd("SREM").arg(&index).arg(channel.as_str());
-    pipeline.add_command(directory(store, channel));
+    pipeline.cmd("GET").arg(store.keys.meta(channel));
     let replies = store.link.call_all(&conn, WHAT, &pipeline).await?;
-    let routes = read_directory(replies.into_iter().nth(1).unwrap_or_default())?;
+    let routes = meta::routes(replies.into_iter().nth(1).unwrap_or_default())?;
     if routes.iter().any(|route| route.node == node) {
         store.link.call_one(&conn, WHAT, add_to_index(store, node, std::iter::once(channel))).await?;
     }
@@ -94,18 +94,9 @@ pub(super) async fn drop_routes(store: &Store, node: NodeId, channels: &[Channel
 
 pub(super) async fn routes(store: &Store, channel: &Channel) -> Result<Vec<Route>, Error> {
     let conn = store.link.current()?;
-    read_directory(store.link.call_one(&conn, "read a directory", directory(store, channel)).await?)
-}
-
-pub(super) fn directory(store: &Store, channel: &Channel) -> Cmd {
     let mut command = Cmd::new();
-    command.arg("GETRANGE").arg(store.keys.meta(channel)).arg(DIRECTORY_AT).arg(-1);
-    command
-}
-
-pub(super) fn read_directory(value: Value) -> Result<Vec<Route>, Error> {
-    const WHAT: &str = "a directory";
-    Packed::new(WHAT, reply::bytes(WHAT, value)?).routes()
+    command.arg("GET").arg(store.keys.meta(channel));
+    meta::routes(store.link.call_one(&conn, "read a directory", command).await?)
 }
 
 pub(super) async fn heads(store: &Store, channels: &[Channel]) -> Result<Vec<Option<Position>>, Error> {

@@ -12,7 +12,6 @@ use crate::store::{
 
 use super::Store;
 use super::append::read_record;
-use super::channels::{directory, read_directory};
 use super::error::corrupt;
 use super::meta::{self, DIRECTORY_AT};
 use super::pages::begin;
@@ -32,8 +31,6 @@ const PAGE_BYTES_MAX: usize = 1 << 20;
 const ANSWERS_TTL_MS: u64 = 10_000;
 /// A note of presence outlives the channel's last use by a day at least.
 const ONLINE_TTL_MIN_MS: u64 = 24 * 60 * 60 * 1_000;
-/// Commands in one pipeline.
-const PART: usize = 1_000;
 
 /// What every answer about messages begins with.
 struct Head {
@@ -149,17 +146,7 @@ impl Inquiries for Store {
 
     async fn presence(&self, channels: &[Channel]) -> Result<Vec<Vec<Route>>, Error> {
         const WHAT: &str = "read presence";
-        let mut directories = Vec::with_capacity(channels.len());
-        for part in channels.chunks(PART) {
-            let conn = self.link.current()?;
-            let mut pipeline = Pipeline::with_capacity(part.len());
-            for channel in part {
-                pipeline.add_command(directory(self, channel));
-            }
-            for reply in self.link.call_all(&conn, WHAT, &pipeline).await? {
-                directories.push(read_directory(reply)?);
-            }
-        }
+        let mut directories = meta::directories(self, WHAT, channels).await?;
         let mut nodes: Vec<NodeId> = directories.iter().flatten().map(|route| route.node).collect();
         nodes.sort_unstable();
         nodes.dedup();

@@ -1,6 +1,6 @@
 //! What is read of a channel's state outside of scripts: `scripts/layout.lua`.
 
-use ::redis::Pipeline;
+use ::redis::{Cmd, Value};
 
 use crate::protocol::{Channel, Epoch, Position};
 use crate::store::{Error, Route};
@@ -9,13 +9,14 @@ use super::Store;
 use super::error::corrupt;
 use super::reply::{self, Packed};
 
+const WHAT: &str = "the state of a channel";
 /// The version of meta that scripts write.
 const VERSION: u64 = 1;
 /// The hot part: all but counts and directory.
 const HOT_BYTES: usize = 76;
 /// Where the directory begins.
 pub(super) const DIRECTORY_AT: usize = 136;
-/// Commands in one pipeline, so that a long list does not keep others waiting.
+/// Channels in one command: Redis does nothing else meanwhile.
 const PART: usize = 200;
 
 /// A channel that something was appended to.
@@ -35,7 +36,7 @@ impl Meta {
         match packed.number(1)? {
             0 => return Ok(None),
             VERSION => {}
-            later => return Err(corrupt("meta", format!("its version is {later}, above {VERSION}"))),
+            later => return Err(corrupt(WHAT, format!("its version is {later}, above {VERSION}"))),
         }
         packed.skip(8 + 6 + 6 + 1)?;
         let epoch = Epoch::from_bits(packed.number(8)?);
@@ -46,31 +47,62 @@ impl Meta {
 
     /// Reads all of it, which somebody appended to: the directory, too.
     pub(super) fn with_routes(bytes: Vec<u8>) -> Result<(Self, Vec<Route>), Error> {
-        let mut packed = Packed::new("meta", bytes);
-        let meta = Self::read(&mut packed)?.ok_or_else(|| corrupt("meta", "nothing was appended"))?;
+        let mut packed = Packed::new(WHAT, bytes);
+        let meta = Self::read(&mut packed)?.ok_or_else(|| corrupt(WHAT, "nothing was appended"))?;
         packed.skip(DIRECTORY_AT - HOT_BYTES)?;
         Ok((meta, packed.routes()?))
     }
 }
 
-/// In the order of `channels`.
+/// Reads the directory alone; nobody is in that of an unknown channel.
+pub(super) fn routes(value: Value) -> Result<Vec<Route>, Error> {
+    let bytes = reply::bytes(WHAT, value)?;
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut packed = Packed::new(WHAT, bytes);
+    packed.skip(DIRECTORY_AT)?;
+    packed.routes()
+}
+
+/// Reads many; in the order of `channels`, none of what nothing was appended to.
 pub(super) async fn read(
     store: &Store,
     what: &'static str,
     channels: &[Channel],
 ) -> Result<Vec<Option<Meta>>, Error> {
-    let mut metas = Vec::with_capacity(channels.len());
+    let meta = |value| match reply::bytes(WHAT, value)? {
+        bytes if bytes.is_empty() => Ok(None),
+        bytes => Meta::read(&mut Packed::new(WHAT, bytes)),
+    };
+    values(store, what, channels).await?.into_iter().map(meta).collect()
+}
+
+/// The directories of many.
+pub(super) async fn directories(
+    store: &Store,
+    what: &'static str,
+    channels: &[Channel],
+) -> Result<Vec<Vec<Route>>, Error> {
+    values(store, what, channels).await?.into_iter().map(routes).collect()
+}
+
+/// One command for many: every node asks for all channels it holds, again and
+/// again, and a command of its own for each costs Redis five times as much.
+async fn values(store: &Store, what: &'static str, channels: &[Channel]) -> Result<Vec<Value>, Error> {
+    let mut values = Vec::with_capacity(channels.len());
     for part in channels.chunks(PART) {
         let conn = store.link.current()?;
-        let mut pipeline = Pipeline::with_capacity(part.len());
+        let mut command = Cmd::new();
+        command.arg("MGET");
         for channel in part {
-            pipeline.cmd("GETRANGE").arg(store.keys.meta(channel)).arg(0).arg(HOT_BYTES - 1);
+            command.arg(store.keys.meta(channel));
         }
-        for reply in store.link.call_all(&conn, what, &pipeline).await? {
-            let bytes = reply::bytes(what, reply)?;
-            let meta = if bytes.is_empty() { None } else { Meta::read(&mut Packed::new("meta", bytes))? };
-            metas.push(meta);
+        let part_values = reply::list(what, store.link.call_one(&conn, what, command).await?)?;
+        if part_values.len() != part.len() {
+            return Err(corrupt(what, format!("{} values of {}", part_values.len(), part.len())));
         }
+        values.extend(part_values);
     }
-    Ok(metas)
+    Ok(values)
 }
