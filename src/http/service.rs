@@ -133,7 +133,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
-        self.takeover.ask();
+        self.takeover.note_request();
         (self.answer)(request, self.peer, &self.takeover)
     }
 }

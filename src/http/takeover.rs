@@ -60,7 +60,7 @@ impl Takeover {
     }
 
     /// A request has come.
-    pub(super) fn ask(&self) {
+    pub(super) fn note_request(&self) {
         self.inner.asked.store(true, Ordering::Relaxed);
     }
 

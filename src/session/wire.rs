@@ -39,7 +39,7 @@ impl Wire for TcpStream {
 
     fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         match bufs {
-            // `send` costs the kernel a tenth less than `writev`.
+            // `send` costs the kernel less than a `writev` of one buffer.
             [one] => TcpStream::try_write(self, one),
             _ => TcpStream::try_write_vectored(self, bufs),
         }

@@ -88,7 +88,7 @@ pub(super) async fn directories(
 }
 
 /// One command for many: every node asks for all channels it holds, again and
-/// again, and a command of its own for each costs Redis five times as much.
+/// again, and a command of its own for each costs Redis twice as much.
 async fn values(store: &Store, what: &'static str, channels: &[Channel]) -> Result<Vec<Value>, Error> {
     let mut values = Vec::with_capacity(channels.len());
     for part in channels.chunks(PART) {

@@ -34,7 +34,7 @@ for n = 1, count do
     head = at .. pack('>I6', expires)
   end
   local meta = not (left and left[key]) and call('GET', key)
-  if meta and #meta >= COLD_AT then
+  if meta and #meta >= DIRECTORY_AT then
     local seq, top_expiry, length, of, plain_till, box_ttl = unpack_('>I6I6I4c9I6I6', meta)
     if of == life and length > 0 and length < messages_limit
       and expires >= top_expiry and expires <= box_ttl and now < plain_till then
