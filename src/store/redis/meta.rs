@@ -106,3 +106,27 @@ async fn values(store: &Store, what: &'static str, channels: &[Channel]) -> Resu
     }
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_channel_that_is_unknown_or_only_held_was_never_sent_anything() {
+        let held = [vec![0; DIRECTORY_AT], vec![7; 27]].concat();
+        assert!(Meta::read(&mut Packed::new(WHAT, held.clone())).expect("read").is_none());
+        assert!(Meta::with_routes(held.clone()).is_err());
+        assert_eq!(routes(Value::BulkString(held)).expect("read").len(), 1);
+        assert_eq!(routes(Value::Nil).expect("read"), []);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_reading_panic(bytes: Vec<u8>) {
+            let _ = Meta::read(&mut Packed::new(WHAT, bytes.clone()));
+            let _ = Meta::with_routes(bytes.clone());
+            let _ = routes(Value::BulkString(bytes));
+        }
+    }
+}

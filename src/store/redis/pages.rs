@@ -107,13 +107,19 @@ fn plain_command<'a>(
         command.arg(store.keys.meta(&join.channel));
     }
     command.arg(&conn.run).arg(store.limits.channel_retention_ms);
-    for (at, join) in joins.enumerate() {
-        if at == 0 {
-            command.arg(&join.node.bits().to_be_bytes());
-        }
-        command.arg(join.generation.min(GENERATION_MAX)).arg(join.sessions);
+    for join in joins {
+        command.arg(&line(join)[..]);
     }
     command
+}
+
+/// A line of the directory, as `layout.lua` has it.
+fn line(join: &Join) -> [u8; 27] {
+    let mut line = [0; 27];
+    line[..16].copy_from_slice(&join.node.bits().to_be_bytes());
+    line[16..23].copy_from_slice(&join.generation.min(GENERATION_MAX).to_be_bytes()[1..]);
+    line[23..].copy_from_slice(&join.sessions.to_be_bytes());
+    line
 }
 
 pub(super) fn begin(store: &Store, conn: &Conn, script: Script, channel: &Channel) -> Cmd {

@@ -2,25 +2,25 @@
 -- that the node has no line of. Does for many what join.lua would do for one, at a
 -- quarter of the cost; whatever is out of the ordinary is left to it.
 --
--- KEYS[n]       meta of the n-th channel, as in layout.lua
--- ARGV[1]       run, as in prelude.lua
--- ARGV[2]       retention, as in prelude.lua
--- ARGV[3]       node, as in route.lua
--- ARGV[2n + 2]  generation of the n-th, as in route.lua
--- ARGV[2n + 3]  sessions of the n-th, as in route.lua
+-- KEYS[n]      meta of the n-th channel, as in layout.lua
+-- ARGV[1]      run, as in prelude.lua
+-- ARGV[2]      retention, as in prelude.lua
+-- ARGV[n + 2]  the n-th's line of the directory, all of one node
 --
 -- Answers a string a channel: the head of read.lua; empty if nothing was done.
 local call, pack, find = redis.call, struct.pack, string.find
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local run, retention, node = ARGV[1], math.max(tonumber(ARGV[2]), DAY), ARGV[3]
+local KEYS, ARGV = KEYS, ARGV
+local run, node = ARGV[1], string.sub(ARGV[3], 1, 16)
+-- A number would be turned into text at every call.
+local retention = string.format('%d', math.max(tonumber(ARGV[2]), DAY))
 local unknown = string.rep('\0', DIRECTORY_AT)
 local never_sent = pack(HEAD, 0, NONE, 0, 0, 0, NONE, 0, NONE, 0, 0)
 
 local answers = {}
 for n = 1, #KEYS do
-  local key, answer = KEYS[n], ''
-  local line = pack(LINE, node, ARGV[n * 2 + 2], ARGV[n * 2 + 3])
+  local key, line, answer = KEYS[n], ARGV[n + 2], ''
   local meta = call('GET', key)
   if not meta then
     call('SET', key, unknown .. line, 'PX', retention)

@@ -21,7 +21,7 @@
 -- expiry may go behind the others. Watermark and received stand side by side,
 -- since an acknowledgement changes both.
 local VERSION, HOT, COLD = 1, '>I6I6I4Bc8I6I6Bc8I6I6I6I6I6', '>I6I6I6I6I6I6I6I6I6I6'
-local APPENDED, WATERMARK_AT = '>I6I6I4', 70
+local APPENDED, WATERMARK_AT = '>I6I6I4', '70'
 local COLD_AT, DIRECTORY_AT, DAY = 76, 136, 86400000
 -- How long after its expiry a message may still be in the box, ms.
 local SLACK = 10000

@@ -10,6 +10,8 @@
 local call, pack, unpack_ = redis.call, struct.pack, struct.unpack
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local KEYS, ARGV = KEYS, ARGV
+local hot_and_received = HOT .. 'I6'
 
 local answers = {}
 for n = 1, #KEYS do
@@ -17,7 +19,7 @@ for n = 1, #KEYS do
   local meta = call('GET', key)
   if meta and #meta >= DIRECTORY_AT then
     local seq, _, _, version, _, _, _, _, epoch, _, holes, next_expiry, refresh, watermark, received =
-      unpack_(HOT .. 'I6', meta)
+      unpack_(hot_and_received, meta)
     if version == VERSION and epoch == ARGV[n * 2 - 1] and upto <= seq and holes == 0 and now < next_expiry
       and now < refresh then
       newly = math.max(upto - watermark, 0)
