@@ -45,7 +45,7 @@ def main(report, expected):
             used.add(rule)
             deviating += 1
         if found not in wanted:
-            wrong.append(f"{case}: {found}, expected {' or '.join(wanted)}")
+            wrong.append(f"{case}: {found}, expected {' or '.join(wanted)}; {json.dumps(result)}")
     for at, (cases, *_) in enumerate(rules):
         if at not in used:
             wrong.append(f"{cases}: listed in {expected}, and no case of the suite")
