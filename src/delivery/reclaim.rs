@@ -42,13 +42,13 @@ impl Delivery {
         if rand::random() {
             suspects.reverse();
         }
-        for dead in suspects {
+        for &dead in &suspects {
             let jitter = Duration::from_millis(rand::random_range(0..100));
             tokio::select! {
                 () = self.inner.stop.cancelled() => return,
                 () = tokio::time::sleep(jitter) => {}
             }
-            match self.inherit_from(dead).await {
+            match self.inherit_from(dead, &suspects).await {
                 Ok(true) => self.inner.metrics.reclaims.increment(1),
                 Ok(false) => {}
                 // The lease lapses, and somebody goes on.
@@ -62,7 +62,7 @@ impl Delivery {
 
     /// `true` when nothing of the dead node is left, by our doing: of all
     /// survivors one says so, in its log and to its counter.
-    async fn inherit_from(&self, dead: NodeId) -> Result<bool, store::Error> {
+    async fn inherit_from(&self, dead: NodeId, suspects: &[NodeId]) -> Result<bool, store::Error> {
         let (store, by) = (&self.inner.store, self.node());
         if !store.fence(dead, by).await? {
             return Ok(false);
@@ -76,7 +76,7 @@ impl Delivery {
             if !entries.is_empty() {
                 let ids: Vec<_> = entries.iter().map(|entry| entry.id).collect();
                 entries_moved += entries.len();
-                self.hand_on(dead, entries).await?;
+                self.hand_on(suspects, entries).await?;
                 store.discard(dead, by, &ids).await?;
                 continue;
             }
@@ -101,8 +101,10 @@ impl Delivery {
         }
     }
 
-    /// Sends what the entries hold to where the addressees are now.
-    async fn hand_on(&self, dead: NodeId, entries: Vec<StreamEntry>) -> Result<(), store::Error> {
+    /// Sends what the entries hold to where the addressees are now. Not to those
+    /// that are suspected themselves: two that died together would be handed each
+    /// other's entries for ever. The mailbox owes it to one that comes back.
+    async fn hand_on(&self, suspects: &[NodeId], entries: Vec<StreamEntry>) -> Result<(), store::Error> {
         let mut by_channel: HashMap<Channel, Vec<Message>> = HashMap::new();
         for StreamEntry { id, payload } in entries {
             match entry::decode(payload) {
@@ -123,7 +125,7 @@ impl Delivery {
         let mut by_node: HashMap<NodeId, Vec<Arc<Message>>> = HashMap::new();
         for (routes, messages) in routed {
             let messages: Vec<_> = messages.into_iter().map(Arc::new).collect();
-            for route in routes?.into_iter().filter(|route| route.node != dead) {
+            for route in routes?.into_iter().filter(|route| !suspects.contains(&route.node)) {
                 by_node.entry(route.node).or_default().extend(messages.iter().cloned());
             }
         }
