@@ -243,3 +243,29 @@ async fn what_is_ephemeral_in_the_stream_of_a_dead_node_dies_with_it() {
     assert_eq!((ledger.accepted, ledger.dropped.unreported), (3, 1));
     run.abort();
 }
+
+/// Both hold the channel, so an heir who did not know better would hand each what
+/// it found at the other.
+#[tokio::test(start_paused = true)]
+async fn what_the_dead_left_is_not_handed_to_others_that_died_with_them() {
+    let store = memory::Store::new(Limits::default());
+    let survivor = start_on(Arc::new(store.clone())).await;
+    let dead = [crate::protocol::NodeId::generate(), crate::protocol::NodeId::generate()];
+    for node in dead {
+        store.enrol(node, &info()).await.expect("enrolled");
+        let join = Join { node, channel: alice(), generation: 1, sessions: 1, start: Start::Now, limit: 1 };
+        store.join(&join).await.expect("joined");
+    }
+    let (_session, run, mut client) = attach(&survivor, session::Options::default()).await;
+    let run = tokio::spawn(run);
+    survivor.push(kept(&alice(), "\"once\"".into())).await.expect("accepted");
+    while !store.routes(&alice()).await.expect("answered").iter().all(|route| !dead.contains(&route.node)) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // One from each, to the survivor.
+    let page = survivor.inner.metrics.render();
+    assert!(page.lines().any(|line| line == "postrider_reroutes_total 2"), "{page}");
+    survivor.push(kept(&alice(), "\"the end\"".into())).await.expect("accepted");
+    assert_eq!(until_the_end(&mut client).await, ["once", "the end"]);
+    run.abort();
+}
