@@ -47,6 +47,7 @@ mod socket;
 mod state;
 mod tick;
 mod trail;
+mod waiting;
 mod wheel;
 mod wire;
 

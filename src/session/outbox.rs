@@ -1,15 +1,16 @@
 //! The outbox: encoded frames that wait for a socket, in order.
 //!
-//! Holds no copy of a message's bytes, and no memory at all while empty. What
-//! leaves it is moved into [`Done`], whose owner reports it and lets go of the
-//! tokens after the session's lock is released.
+//! Holds no copy of a message's bytes, and allocates nothing for a frame that
+//! waits alone. What leaves it is moved into [`Done`], whose owner reports it and
+//! lets go of the tokens after the session's lock is released.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
+use super::waiting::Waiting;
 use super::{Token, Wire};
 use crate::protocol::frame::{Dialect, Outgoing};
 
@@ -50,13 +51,13 @@ impl Item {
     }
 }
 
-/// What left the outbox.
+/// What left the outbox; nearly always one message.
 #[derive(Default)]
 pub(super) struct Done {
     /// Messages written in full, in order.
-    pub(super) messages: Vec<Arc<Outgoing>>,
+    pub(super) messages: SmallVec<[Arc<Outgoing>; 1]>,
     /// Tokens to let go of.
-    pub(super) tokens: Vec<Token>,
+    pub(super) tokens: SmallVec<[Token; 1]>,
 }
 
 /// How a write went.
@@ -71,7 +72,7 @@ pub(super) enum Progress {
 /// One session's outbox.
 pub(super) struct Outbox {
     dialect: Dialect,
-    items: VecDeque<Item>,
+    items: Waiting<Item>,
     /// How many of them are messages.
     messages: usize,
     bytes: usize,
@@ -81,7 +82,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn new(dialect: Dialect) -> Self {
-        Self { dialect, items: VecDeque::new(), messages: 0, bytes: 0, head_written: 0 }
+        Self { dialect, items: Waiting::default(), messages: 0, bytes: 0, head_written: 0 }
     }
 
     /// Frames waiting.
@@ -113,22 +114,12 @@ impl Outbox {
     /// Writes once, with as many frames as one call takes. `gone` is told of
     /// every frame that was finished, in order.
     pub(super) fn write(&mut self, wire: &dyn Wire, mut gone: impl FnMut(Item)) -> io::Result<Progress> {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let (mut count, mut skip) = (0, self.head_written);
-        'full: for item in &self.items {
-            for part in item.parts(self.dialect) {
-                if part.len() <= skip {
-                    skip -= part.len();
-                    continue;
-                }
-                slices[count] = IoSlice::new(&part[skip..]);
-                (count, skip) = (count + 1, 0);
-                if count == SLICES_MAX {
-                    break 'full;
-                }
-            }
-        }
-        let wrote = match wire.try_write_vectored(&slices[..count]) {
+        // Frames alone are what fan-out is made of: no room for others is laid out.
+        let written = match self.items.len() {
+            1 => self.write_slices::<2>(wire),
+            _ => self.write_slices::<SLICES_MAX>(wire),
+        };
+        let wrote = match written {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(wrote) => wrote,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Blocked),
@@ -149,24 +140,42 @@ impl Outbox {
                 gone(item);
             }
         }
-        if self.items.is_empty() {
-            // An idle session pays for no buffer.
-            self.items = VecDeque::new();
-        }
         Ok(Progress::Wrote(wrote))
+    }
+
+    /// One write call with the first `N` slices of what waits.
+    fn write_slices<const N: usize>(&self, wire: &dyn Wire) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); N];
+        let (mut count, mut skip) = (0, self.head_written);
+        'full: for item in self.items.iter() {
+            for part in item.parts(self.dialect) {
+                if part.len() <= skip {
+                    skip -= part.len();
+                    continue;
+                }
+                slices[count] = IoSlice::new(&part[skip..]);
+                (count, skip) = (count + 1, 0);
+                if count == N {
+                    break 'full;
+                }
+            }
+        }
+        wire.try_write_vectored(&slices[..count])
     }
 
     /// Throws away what waits, except a frame that is partly written (or the
     /// peer could read nothing behind it) and a close frame.
     pub(super) fn discard(&mut self, done: &mut Done) {
         let partial = self.head_written > 0;
-        let mut kept = VecDeque::new();
-        for (index, item) in std::mem::take(&mut self.items).into_iter().enumerate() {
+        let mut kept = Waiting::default();
+        let mut first = true;
+        while let Some(item) = self.items.pop_front() {
             match item {
-                item if (partial && index == 0) || matches!(item, Item::Close(_)) => kept.push_back(item),
+                item if (partial && first) || matches!(item, Item::Close(_)) => kept.push_back(item),
                 Item::Message(_, token, _) => done.tokens.extend(token),
                 Item::Control(_) | Item::Confirm(_) | Item::Close(_) => {}
             }
+            first = false;
         }
         self.items = kept;
         self.recount();
@@ -180,7 +189,7 @@ impl Outbox {
 
     /// Takes the tokens from the waiting frames, which stay.
     pub(super) fn release_tokens(&mut self, done: &mut Done) {
-        for item in &mut self.items {
+        for item in self.items.iter_mut() {
             if let Item::Message(_, token, _) = item {
                 done.tokens.extend(token.take());
             }
