@@ -5,7 +5,7 @@
 //! that failed may still happen later, and one that was on its way while this
 //! node got another id names a node that is gone: both are corrected too.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -35,8 +35,9 @@ struct Change {
     at: Instant,
     /// When it has to be corrected once more.
     again_at: Option<Instant>,
-    /// Ids this node had when it wrote an entry that is not to be.
-    former: Vec<NodeId>,
+    /// Ids this node had when it wrote an entry that is not to be: a set, since a
+    /// store that stays away brings the same ones again and again.
+    former: BTreeSet<NodeId>,
 }
 
 impl Changes {
@@ -47,7 +48,7 @@ impl Changes {
 
     fn change(&self, channel: &Channel, at: Instant, more: impl FnOnce(&mut Change)) {
         let mut due = self.due.lock().expect("no panic while held");
-        let change = || Change { at, again_at: None, former: Vec::new() };
+        let change = || Change { at, again_at: None, former: BTreeSet::new() };
         let change = due.entry(channel.clone()).or_insert_with(change);
         change.at = change.at.min(at);
         more(change);
@@ -58,11 +59,11 @@ impl Changes {
         let again_at = Instant::now() + LATE_MAX;
         self.change(channel, again_at, |change| {
             change.again_at = change.again_at.max(Some(again_at));
-            change.former.push(node);
+            change.former.insert(node);
         });
     }
 
-    fn take(&self, now: Instant) -> Vec<(Channel, Vec<NodeId>)> {
+    fn take(&self, now: Instant) -> Vec<(Channel, BTreeSet<NodeId>)> {
         let mut due = self.due.lock().expect("no panic while held");
         let taken: Vec<_> = due.extract_if(|_, change| change.at <= now).collect();
         let again = |(channel, change): (Channel, Change)| {
@@ -133,7 +134,7 @@ impl Delivery {
         changes.for_each_concurrent(32, |(channel, former)| self.correct_entry(channel, former)).await;
     }
 
-    async fn correct_entry(&self, channel: Channel, former: Vec<NodeId>) {
+    async fn correct_entry(&self, channel: Channel, former: BTreeSet<NodeId>) {
         let store = &self.inner.store;
         let node = self.node();
         let mut failed = Vec::new();
@@ -160,13 +161,42 @@ impl Delivery {
         }
     }
 
-    /// Corrects every entry now and until the store took them all, or `deadline`.
-    pub(super) async fn leave_all(&self, deadline: Instant) {
-        while !self.inner.directory.is_empty() && Instant::now() < deadline {
+    /// Corrects every entry now, until the store took them all.
+    pub(super) async fn leave_all(&self) {
+        while !self.inner.directory.is_empty() {
             self.correct_directory(Instant::now() + Duration::from_secs(3_600)).await;
             if !self.inner.directory.is_empty() {
                 tokio::time::sleep(TICK).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::delivery::tests::{alice, start_on};
+    use crate::store::faulty::{self, Faults};
+    use crate::store::{Limits, memory};
+
+    /// Found by the storms: whatever was in doubt was noted twice at each try, a
+    /// million times within twenty seconds without a store.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_in_doubt_stays_one_thing_however_often_the_store_fails() {
+        let store = faulty::Store::new(Arc::new(memory::Store::new(Limits::default())), 1, Faults::default());
+        let delivery = start_on(Arc::new(store.clone())).await;
+        store.set(Faults { cut: true, ..Faults::default() });
+        let (directory, former) = (&delivery.inner.directory, NodeId::generate());
+        directory.in_doubt(&alice(), former);
+        for _ in 0..16 {
+            tokio::time::sleep(AGAIN).await;
+            delivery.correct_directory(Instant::now()).await;
+            directory.in_doubt(&alice(), delivery.node());
+        }
+        let due = directory.due.lock().expect("no panic while held");
+        let expect = BTreeSet::from([former, delivery.node()]);
+        assert_eq!(due.get(&alice()).map(|change| &change.former), Some(&expect));
     }
 }

@@ -18,6 +18,8 @@ const TICK: Duration = Duration::from_millis(20);
 const GRACE: Duration = Duration::from_millis(500);
 /// Leftover entries of the directory taken out in one step.
 const LEFTOVERS: usize = 256;
+/// What leaving may take at least, if sessions stayed until the last moment.
+const LEAVING_MIN: Duration = Duration::from_secs(1);
 
 impl Delivery {
     /// Asks every session to reconnect elsewhere at a moment of its own in
@@ -55,19 +57,21 @@ impl Delivery {
     /// first; a survivor inherits the rest then.
     pub async fn leave(&self, until: Instant) -> bool {
         self.flush_cursors().await;
-        self.leave_all(until).await;
+        let until = until.max(Instant::now() + LEAVING_MIN);
+        tokio::time::timeout_at(until, self.retire()).await.is_ok()
+    }
+
+    async fn retire(&self) {
+        self.leave_all().await;
         loop {
             if self.routes_idle() {
                 self.ack_entries().await;
                 self.inner.membership.leave();
                 match self.inner.store.retire(self.node()).await {
-                    Ok(true) => return true,
+                    Ok(true) => return,
                     Ok(false) => self.drop_leftovers().await,
                     Err(error) => drop(self.noted(error)),
                 }
-            }
-            if Instant::now() >= until {
-                return false;
             }
             tokio::time::sleep(TICK).await;
         }
@@ -87,5 +91,27 @@ impl Delivery {
         if let Err(error) = dropped {
             self.noted(error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::delivery::tests::{alice, start_on};
+    use crate::protocol::NodeId;
+    use crate::store::faulty::{self, Faults};
+    use crate::store::{Limits, memory};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_answers_nothing_keeps_no_node_from_leaving_in_time() {
+        let store = faulty::Store::new(Arc::new(memory::Store::new(Limits::default())), 1, Faults::default());
+        let delivery = start_on(Arc::new(store.clone())).await;
+        delivery.inner.directory.in_doubt(&alice(), NodeId::generate());
+        store.set(Faults { lost: 1.0, deadline: Duration::from_secs(60), ..Faults::default() });
+        let begun = Instant::now();
+        assert!(!delivery.leave(begun + Duration::from_secs(4)).await);
+        assert_eq!(begun.elapsed().as_secs(), 4);
     }
 }

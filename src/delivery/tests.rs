@@ -32,7 +32,7 @@ fn info() -> NodeInfo {
     }
 }
 
-fn alice() -> Channel {
+pub(super) fn alice() -> Channel {
     Channel::user("alice").expect("valid")
 }
 
