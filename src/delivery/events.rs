@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::metrics::Metrics;
 use crate::protocol::frame::{ClientFrame, Outgoing, ServerFrame};
-use crate::protocol::{Channel, Device, Position};
+use crate::protocol::{Channel, Device, Message, Position};
 use crate::session::{Ending, Events, Session};
 
 use super::held::Held;
@@ -18,6 +18,13 @@ pub(super) struct SessionEvents {
 impl SessionEvents {
     pub(super) fn new(delivery: Delivery) -> Self {
         Self { delivery }
+    }
+
+    fn received_nameless(&self, outgoing: &Outgoing) {
+        let Message { channel, position, .. } = outgoing.message();
+        if let Some(position) = position.filter(|_| outgoing.receive_nameless()) {
+            self.delivery.inner.cursors.received(channel, None, position);
+        }
     }
 }
 
@@ -38,17 +45,14 @@ impl Events for SessionEvents {
         // Nameless sessions share one implicit device, for which written counts
         // as received: they asked for no more.
         if session.identity().is_some_and(|identity| identity.device.is_none()) {
-            let mut messages = messages.iter().map(|message| message.message()).rev();
+            let mut positioned = messages.iter().rev().filter(|message| message.message().position.is_some());
             // Nearly always all are of one channel: the last one stands for them.
-            let Some(last) = messages.find(|message| message.position.is_some()) else { return };
-            if let Some(position) = last.position {
-                inner.cursors.received(&last.channel, None, position);
-            }
-            for message in messages.filter(|message| message.channel != last.channel) {
-                if let Some(position) = message.position {
-                    inner.cursors.received(&message.channel, None, position);
-                }
-            }
+            let Some(last) = positioned.next() else { return };
+            self.received_nameless(last);
+            let channel = &last.message().channel;
+            positioned
+                .filter(|message| message.message().channel != *channel)
+                .for_each(|message| self.received_nameless(message));
         }
     }
 

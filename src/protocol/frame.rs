@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,7 @@ impl Dialect {
 pub struct Outgoing {
     message: Message,
     waited: bool,
+    received: AtomicBool,
     plain: OnceLock<Bytes>,
     envelope: OnceLock<Bytes>,
     event: OnceLock<Bytes>,
@@ -59,6 +61,7 @@ impl Outgoing {
         Self {
             message,
             waited: false,
+            received: AtomicBool::new(false),
             plain: OnceLock::new(),
             envelope: OnceLock::new(),
             event: OnceLock::new(),
@@ -81,6 +84,12 @@ impl Outgoing {
     #[must_use]
     pub fn message(&self) -> &Message {
         &self.message
+    }
+
+    /// Notes that a session without a name has it: all of them are one device, to
+    /// which this happens once. Says whether it was now.
+    pub fn receive_nameless(&self) -> bool {
+        !self.received.load(Ordering::Relaxed) && !self.received.swap(true, Ordering::Relaxed)
     }
 
     /// The complete frame in a dialect, encoded at the first call; an event's id
