@@ -5,6 +5,7 @@
 //! fail on a few lines before it is let loose on the tree.
 
 mod layers;
+mod mutations;
 mod routes;
 mod shape;
 mod source;
