@@ -174,20 +174,16 @@ impl Delivery {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::delivery::tests::{alice, start_on};
-    use crate::store::faulty::{self, Faults};
-    use crate::store::{Limits, memory};
+    use crate::delivery::tests::{alice, start_with_faults};
+    use crate::store::faulty::Faults;
 
     /// Found by the storms: whatever was in doubt was noted twice at each try, a
     /// million times within twenty seconds without a store.
     #[tokio::test(start_paused = true)]
     async fn what_is_in_doubt_stays_one_thing_however_often_the_store_fails() {
-        let store = faulty::Store::new(Arc::new(memory::Store::new(Limits::default())), 1, Faults::default());
-        let delivery = start_on(Arc::new(store.clone())).await;
-        store.set(Faults { cut: true, ..Faults::default() });
+        let (delivery, fail) = start_with_faults().await;
+        fail(Faults { cut: true, ..Faults::default() });
         let (directory, former) = (&delivery.inner.directory, NodeId::generate());
         directory.in_doubt(&alice(), former);
         for _ in 0..16 {

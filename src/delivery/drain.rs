@@ -96,20 +96,16 @@ impl Delivery {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::delivery::tests::{alice, start_on};
+    use crate::delivery::tests::{alice, start_with_faults};
     use crate::protocol::NodeId;
-    use crate::store::faulty::{self, Faults};
-    use crate::store::{Limits, memory};
+    use crate::store::faulty::Faults;
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_answers_nothing_keeps_no_node_from_leaving_in_time() {
-        let store = faulty::Store::new(Arc::new(memory::Store::new(Limits::default())), 1, Faults::default());
-        let delivery = start_on(Arc::new(store.clone())).await;
+        let (delivery, fail) = start_with_faults().await;
         delivery.inner.directory.in_doubt(&alice(), NodeId::generate());
-        store.set(Faults { lost: 1.0, deadline: Duration::from_secs(60), ..Faults::default() });
+        fail(Faults { lost: 1.0, deadline: Duration::from_secs(60), ..Faults::default() });
         let begun = Instant::now();
         assert!(!delivery.leave(begun + Duration::from_secs(4)).await);
         assert_eq!(begun.elapsed().as_secs(), 4);

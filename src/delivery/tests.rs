@@ -22,6 +22,12 @@ pub(super) async fn start_on(store: Arc<dyn Store>) -> Delivery {
     Delivery::start(Options::default(), store, info(), metrics, tasks, stop).await.expect("starts")
 }
 
+/// A delivery, and how to make its store fail from now on.
+pub(super) async fn start_with_faults() -> (Delivery, impl Fn(Faults)) {
+    let store = faulty::Store::new(Arc::new(memory::Store::new(Limits::default())), 1, Faults::default());
+    (start_on(Arc::new(store.clone())).await, move |faults| store.set(faults))
+}
+
 fn info() -> NodeInfo {
     NodeInfo {
         address: String::new(),
