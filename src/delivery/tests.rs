@@ -97,6 +97,18 @@ impl Drop for EndsRun {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_entry_is_done_when_its_frames_are_written_and_not_when_it_is_read() {
+    let delivery = start().await;
+    let (_session, _run, _client) = attach(&delivery, session::Options::default()).await;
+    let held = delivery.inner.registry.get(&alice()).expect("held");
+    let (mut touched, token): (_, Token) = (Touched::default(), Arc::new(EndsRun(Mutex::new(None))));
+    held.accept(&message(1), &token, &mut touched, 8);
+    assert_eq!(Arc::strong_count(&token), 2, "the frame that waits holds it as well");
+    touched.flush();
+    assert_eq!(Arc::strong_count(&token), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_ends_while_its_channel_is_locked_waits_for_nobody() {
     let delivery = start().await;
     let options = session::Options { outbox_messages_max: 1, ..session::Options::default() };
