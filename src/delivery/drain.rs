@@ -97,7 +97,7 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::tests::{alice, start_with_faults};
+    use crate::delivery::tests::{alice, kept, start_with_faults};
     use crate::protocol::NodeId;
     use crate::store::faulty::Faults;
 
@@ -109,5 +109,15 @@ mod tests {
         let begun = Instant::now();
         assert!(!delivery.leave(begun + Duration::from_secs(4)).await);
         assert_eq!(begun.elapsed().as_secs(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_leaves_writes_its_last_acknowledgements() {
+        let (delivery, _) = start_with_faults().await;
+        let store = &delivery.inner.store;
+        let accepted = store.append(kept(&alice(), "1".into())).await.expect("accepted");
+        delivery.inner.cursors.received(&alice(), None, accepted.position.expect("durable"));
+        assert!(delivery.leave(Instant::now() + LEAVING_MIN).await);
+        assert_eq!(store.inspect(&alice()).await.expect("known").ledger.received, 1);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
+use super::held::{Accepted, Held, Live};
 use super::order::Touched;
 use super::*;
 use crate::protocol::frame::{Dialect, HelloLimits, Outgoing};
@@ -106,6 +107,18 @@ async fn an_entry_is_done_when_its_frames_are_written_and_not_when_it_is_read() 
     assert_eq!(Arc::strong_count(&token), 2, "the frame that waits holds it as well");
     touched.flush();
     assert_eq!(Arc::strong_count(&token), 1);
+}
+
+#[tokio::test]
+async fn what_comes_while_the_first_session_reads_is_read_before_it_follows_live() {
+    let (held, session, at) =
+        (Held::new(alice()), held::tests::session(), |seq| message(seq).message().position);
+    held.add(&session, 0, || 1);
+    let (mut touched, token): (_, Token) = (Touched::default(), Arc::new(EndsRun(Mutex::new(None))));
+    assert_eq!(held.accept(&message(3), &token, &mut touched, 8), Accepted::Early);
+    assert_eq!(held.go_live(session.id(), 1, at(2)), Live::ReadOn);
+    assert_eq!(held.go_live(session.id(), 1, at(3)), Live::Yes);
+    assert_eq!(held.accept(&message(4), &token, &mut touched, 8), Accepted::Shown(1));
 }
 
 #[tokio::test(start_paused = true)]
