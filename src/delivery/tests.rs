@@ -179,6 +179,26 @@ async fn a_fill_larger_than_an_outbox_closes_nobody_who_reads() {
     run.abort();
 }
 
+/// Healing would close the rest of it, much later.
+#[tokio::test(start_paused = true)]
+async fn a_hole_larger_than_a_page_is_filled_at_once() {
+    let delivery = start().await;
+    let (_session, run, mut client) = attach(&delivery, session::Options::default()).await;
+    let run = tokio::spawn(run);
+    let messages = 2 * delivery.inner.options.page_messages_max + 1;
+    for n in 0..messages {
+        delivery.inner.store.append(kept(&alice(), n.to_string())).await.expect("accepted");
+    }
+    delivery.fill(&delivery.inner.registry.get(&alice()).expect("held"), true);
+    let all = async {
+        for n in 0..messages {
+            assert!(matches!(client.next().await, Received::Text(text) if text == n.to_string()));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), all).await.expect("at once");
+    run.abort();
+}
+
 /// An entry that is read again because the connection broke under it (nobody
 /// knows whether the first answer arrived) brought its ephemeral messages twice.
 #[tokio::test(start_paused = true)]
