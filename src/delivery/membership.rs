@@ -267,3 +267,28 @@ impl Delivery {
         self.fill(&held, true);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::tests::{alice, attach_to, start_with_faults};
+    use crate::session::Options;
+
+    /// Healing would find it, much later.
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_rejoins_registers_its_channels_under_its_new_id() {
+        let (delivery, _) = start_with_faults().await;
+        let _attached = attach_to(&delivery, Arc::new(Options::default()), alice()).await;
+        let old = delivery.node();
+        delivery.rejoin().await;
+        let new = delivery.node();
+        let registered = async {
+            while !delivery.inner.store.routes(&alice()).await.expect("known").iter().any(|at| at.node == new)
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert_ne!(new, old);
+        tokio::time::timeout(Duration::from_secs(1), registered).await.expect("at once");
+    }
+}
