@@ -177,7 +177,7 @@ struct EndsInReport {
 
 impl Events for EndsInReport {
     fn written(&self, session: &Arc<Session>, messages: &[Arc<Outgoing>]) {
-        drop(self.run.lock().unwrap().take());
+        drop(self.run.lock().expect("no panic while held").take());
         self.log.written(session, messages);
     }
 
@@ -202,7 +202,7 @@ async fn closed_is_told_after_a_report_that_is_under_way() {
         Arc::<EndsInReport>::clone(&events) as Arc<dyn Events>,
         &Metrics::new("0", "none"),
     );
-    *events.run.lock().unwrap() = Some(Arc::clone(&session).run(Bytes::new()));
+    *events.run.lock().expect("no panic while held") = Some(Arc::clone(&session).run(Bytes::new()));
     assert_eq!(session.queue(&outgoing(1), None), Queued::First);
     session.flush();
     assert_eq!(events.log.all(), vec![Told::Written(vec![1]), Told::Closed(Ending::Lost)]);

@@ -44,11 +44,11 @@ struct Log(Mutex<Vec<Told>>);
 
 impl Log {
     fn add(&self, told: Told) {
-        self.0.lock().unwrap().push(told);
+        self.0.lock().expect("no panic while held").push(told);
     }
 
     fn all(&self) -> Vec<Told> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().expect("no panic while held").clone()
     }
 
     fn seqs_written(&self) -> Vec<u64> {

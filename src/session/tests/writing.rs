@@ -79,7 +79,7 @@ fn concurrent_flushes_keep_the_order_and_report_in_it() {
             scope.spawn(|| {
                 for _ in 0..2_000 {
                     let queued = {
-                        let mut next = next.lock().unwrap();
+                        let mut next = next.lock().expect("no panic while held");
                         *next += 1;
                         rig.session.queue(&outgoing(*next), None)
                     };
