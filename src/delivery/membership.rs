@@ -273,12 +273,13 @@ mod tests {
     use super::*;
     use crate::delivery::tests::{alice, attach_to, start_with_faults};
     use crate::session::Options;
+    use crate::store::Start;
 
     /// Healing would find it, much later.
     #[tokio::test(start_paused = true)]
     async fn a_node_that_rejoins_registers_its_channels_under_its_new_id() {
         let (delivery, _) = start_with_faults().await;
-        let _attached = attach_to(&delivery, Arc::new(Options::default()), alice()).await;
+        let _attached = attach_to(&delivery, Arc::new(Options::default()), alice(), Start::Now).await;
         let old = delivery.node();
         delivery.rejoin().await;
         let new = delivery.node();

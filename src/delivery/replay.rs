@@ -32,6 +32,7 @@ impl Delivery {
         mut page: Page,
         since_us: u64,
     ) -> Result<(), OpenError> {
+        let mut read_on = None;
         loop {
             self.settled(page.settled);
             if let Some(gap) = &page.gap {
@@ -58,8 +59,10 @@ impl Delivery {
                 sent = page.head;
                 match held.go_live(session.id(), ticket, page.head) {
                     Live::Yes => return Ok(()),
-                    Live::Gone | Live::ReadOn => {}
-                    Live::Apart => {
+                    Live::Gone => {}
+                    Live::ReadOn if read_on.replace(sent) != Some(sent) => {}
+                    // What was shown is not kept any more, or the epochs differ.
+                    Live::ReadOn | Live::Apart => {
                         self.fill(held, true);
                         tokio::time::sleep(backoff(1)).await;
                     }
@@ -153,4 +156,36 @@ pub(super) fn begin(page: &Page) -> Option<Position> {
 pub(super) fn backoff(tries: u32) -> Duration {
     let cap = Duration::from_millis(50 << tries.min(6)).min(Duration::from_secs(2));
     cap.mul_f64(rand::random::<f64>().max(0.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::held::Accepted;
+    use crate::delivery::held::tests::Nobody;
+    use crate::delivery::order::Touched;
+    use crate::delivery::tests::{alice, attach_to, kept, message_at, start_with_faults};
+    use crate::session::{Options, Token};
+    use crate::store::faulty::Faults;
+
+    /// Found by the simulation: the store had come back without what was shown last,
+    /// and who connected then read the mailbox without a pause until the next comparison.
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_a_mailbox_that_lost_what_was_shown_waits_for_no_comparison() {
+        let (delivery, set_faults) = start_with_faults().await;
+        let options = Arc::new(Options::default());
+        let _attached = attach_to(&delivery, options.clone(), alice(), Start::Now).await;
+        let appended = delivery.inner.store.append(kept(&alice(), "1".into())).await.expect("accepted");
+        let kept = appended.position.expect("it is kept");
+        let held = delivery.inner.registry.get(&alice()).expect("held");
+        let (mut touched, token): (_, Token) = (Touched::default(), Arc::new(Nobody));
+        for position in [kept, Position::new(kept.epoch, kept.seq + 1)] {
+            assert_eq!(held.accept(&message_at(position), &token, &mut touched, 8), Accepted::Shown(1));
+        }
+        let ms = Duration::from_millis;
+        set_faults(Faults { delayed: 1.0, delay_max: ms(10), deadline: ms(1_000), ..Faults::default() });
+        let begun = tokio::time::Instant::now();
+        let _attached = attach_to(&delivery, options, alice(), Start::After(kept)).await;
+        assert!(begun.elapsed() < delivery.inner.options.heal_interval / 2, "{:?}", begun.elapsed());
+    }
 }

@@ -43,12 +43,17 @@ pub(super) fn alice() -> Channel {
     Channel::user("alice").expect("valid")
 }
 
-fn message(seq: u64) -> Arc<Outgoing> {
+/// Alice's message at `seq` of epoch 1, accepted in a distant future.
+pub(super) fn message(seq: u64) -> Arc<Outgoing> {
+    message_at(Position::new(Epoch::from_bits(1), seq))
+}
+
+pub(super) fn message_at(position: Position) -> Arc<Outgoing> {
     Arc::new(Outgoing::new(Message {
         id: MessageId::generate(),
         channel: alice(),
-        position: Some(Position::new(Epoch::from_bits(1), seq)),
-        accepted_at_us: 0,
+        position: Some(position),
+        accepted_at_us: u64::MAX / 2,
         expires_at_ms: u64::MAX,
         data: Bytes::from_static(b"1"),
         trace: None,
@@ -58,7 +63,7 @@ fn message(seq: u64) -> Arc<Outgoing> {
 
 /// A session of alice's that is attached, its run and its client.
 async fn attach(delivery: &Delivery, options: session::Options) -> (Arc<Session>, Run, Client) {
-    attach_to(delivery, Arc::new(options), alice()).await
+    attach_to(delivery, Arc::new(options), alice(), Start::Now).await
 }
 
 /// A session of alice's on one channel.
@@ -66,6 +71,7 @@ pub(super) async fn attach_to(
     delivery: &Delivery,
     options: Arc<session::Options>,
     channel: Channel,
+    start: Start,
 ) -> (Arc<Session>, Run, Client) {
     let (near, far) = pipe(1 << 16);
     let (events, metrics) = (delivery.events(), &delivery.inner.metrics);
@@ -75,7 +81,7 @@ pub(super) async fn attach_to(
     session.identify(Identity { user: alice(), device: None, topics: Grant::default() });
     let opening = Opening {
         session: session.clone(),
-        subscriptions: vec![(channel, Start::Now)],
+        subscriptions: vec![(channel, start)],
         asked: Asked::default(),
         issued_at_ms: None,
         heartbeat: Duration::from_secs(25),

@@ -7,7 +7,7 @@ use super::tests::{attach_to, kept, start_on};
 use crate::protocol::Channel;
 use crate::session::Options;
 use crate::session::pipe::Received;
-use crate::store::{Limits, Store, memory};
+use crate::store::{Limits, Start, Store, memory};
 
 /// Entries that a node has put into node streams.
 fn stored(delivery: &Delivery) -> u64 {
@@ -25,7 +25,7 @@ async fn a_topic_with_ten_thousand_subscribers_on_three_nodes_costs_three_entrie
     let (topic, options) = (Channel::topic("market").expect("valid"), Arc::new(Options::default()));
     let mut crowd = Vec::with_capacity(SUBSCRIBERS);
     for n in 0..SUBSCRIBERS {
-        crowd.push(attach_to(&nodes[n % 3], options.clone(), topic.clone()).await);
+        crowd.push(attach_to(&nodes[n % 3], options.clone(), topic.clone(), Start::Now).await);
     }
     // The count follows a linger later, corrected once for all who came.
     tokio::time::sleep(super::Options::default().linger * 2).await;
