@@ -89,9 +89,11 @@ pub(super) fn tell_gap(session: &Arc<Session>, channel: &Channel, gap: &Gap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::held::tests::session;
-    use crate::delivery::held::{Held, Live};
+    use crate::delivery::held::tests::{Nobody, session};
+    use crate::delivery::held::{Accepted, Held, Live};
+    use crate::delivery::tests::{alice, message};
     use crate::protocol::Epoch;
+    use crate::session::Token;
     use crate::store::{Settled, Start};
 
     fn at(epoch: u64, seq: u64) -> Option<Position> {
@@ -130,8 +132,39 @@ mod tests {
         let (head, settled) = (at(2, 102), Settled::default());
         let page = || Page { head, after: 98, gap: None, messages: Vec::new(), complete: true, settled };
         let mut touched = Touched::default();
-        assert_eq!(held.fill(&start(98), page(), &mut touched), Some(start(107)));
-        assert_eq!(held.fill(&start(107), page(), &mut touched), None);
+        assert_eq!(held.fill(&start(98), 0, page(), &mut touched), Some(start(107)));
+        assert_eq!(held.fill(&start(107), 0, page(), &mut touched), None);
         assert_eq!(held.epoch(), Some(Epoch::from_bits(2)), "of what it was read for, a page says so");
+    }
+
+    /// Found by the simulation: the first message of a channel was forwarded late,
+    /// by a Redis that had come back empty. Who had been told of the loss was shown
+    /// it, and told of the same loss again.
+    #[tokio::test]
+    async fn a_late_entry_of_a_numbering_that_is_lost_does_not_begin_it_again() {
+        let settled = Settled::default();
+        let page = |gap| Page { head: None, after: 0, gap, messages: Vec::new(), complete: true, settled };
+        let reset = Gap { from: at(2, 7), to: None, reason: GapReason::Reset };
+        for (shown, since_us, read_at_us, accepted) in [
+            (at(2, 7), 0, u64::MAX, Accepted::Hole),
+            (at(2, 7), 0, 0, Accepted::Shown(1)),
+            (None, u64::MAX, 0, Accepted::Hole),
+            (None, 0, 0, Accepted::Shown(1)),
+        ] {
+            let (held, session) = (Held::new(alice()), session());
+            held.add(&session, since_us, || 1);
+            assert_eq!(held.go_live(session.id(), 1, shown), Live::Yes);
+            let mut touched = Touched::default();
+            if let Some(shown) = shown {
+                let (start, page) = (Start::After(shown), page(Some(reset)));
+                assert_eq!(held.fill(&start, read_at_us, page, &mut touched), None);
+            }
+            let token: Token = Arc::new(Nobody);
+            assert_eq!(
+                held.accept(&message(1), &token, &mut touched, 8),
+                accepted,
+                "{shown:?}, {read_at_us}"
+            );
+        }
     }
 }

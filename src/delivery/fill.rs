@@ -27,6 +27,7 @@ impl Delivery {
         let (mut tries, mut stuck) = (0, 0);
         self.inner.metrics.gaps_filled.increment(1);
         loop {
+            let read_at_us = self.inner.clock.now_us();
             let read = self.inner.store.read(&held.channel, &start, self.inner.options.page_messages_max);
             let page = tokio::select! {
                 () = self.inner.stop.cancelled() => return held.abandon_fill(),
@@ -38,7 +39,7 @@ impl Delivery {
                     self.settled(page.settled);
                     let gap = page.gap;
                     let before = held.epoch();
-                    let next = held.fill(&start, page, &mut touched);
+                    let next = held.fill(&start, read_at_us, page, &mut touched);
                     if before.is_some() && held.epoch() != before {
                         // The store began a new life, perhaps with a directory of long ago.
                         self.inner.directory.changed(&held.channel, self.inner.options.linger);

@@ -147,7 +147,8 @@ impl Held {
         match state.last {
             Some(last) if last.epoch != position.epoch => return state.misplaced(),
             Some(last) if position.seq <= last.seq => return Accepted::Duplicate,
-            last if position.seq == last.map_or(1, |last| last.seq + 1) => {}
+            Some(last) if position.seq == last.seq + 1 => {}
+            None if position.seq == 1 && message.message().accepted_at_us >= state.empty_at_us => {}
             Some(_) => {
                 if state.ahead.len() < ahead_max {
                     state.ahead.insert(position.seq, message.clone());
@@ -187,9 +188,15 @@ impl Held {
         self.state().ahead.clear();
     }
 
-    /// Takes a page that was read from `start` on. Returns where to read on, or
-    /// none when every hole is closed.
-    pub(super) fn fill(&self, start: &Start, page: Page, touched: &mut Touched) -> Option<Start> {
+    /// Takes a page that was read from `start` on, not before `read_at_us` by the
+    /// store's clock. Returns where to read on, or none when every hole is closed.
+    pub(super) fn fill(
+        &self,
+        start: &Start,
+        read_at_us: u64,
+        page: Page,
+        touched: &mut Touched,
+    ) -> Option<Start> {
         let mut state = self.state();
         if (page.gap.is_some() || state.turns_with(&page)) && state.start() != *start {
             // The channel moved on while the page was read: what it calls lost, or
@@ -198,6 +205,7 @@ impl Held {
             return Some(state.start());
         }
         state.take_gap(&self.channel, page.gap, page.head, page.after, touched);
+        state.empty_at_us = read_at_us;
         if state.last.is_none() && !page.messages.is_empty() {
             state.last = page.head.map(|head| Position::new(head.epoch, page.after));
         }
@@ -231,6 +239,7 @@ impl Held {
             if state.early.take().is_some_and(|early| !seen(early)) {
                 return Live::ReadOn;
             }
+            state.empty_at_us = state.subscribers.get(session).map_or(0, |subscriber| subscriber.since_us);
             state.known = true;
             state.last = sent;
         }
@@ -284,7 +293,7 @@ pub(super) mod tests {
     use crate::session::pipe::pipe;
     use crate::session::{Ending, Events, Hold, Options};
 
-    struct Nobody;
+    pub(in crate::delivery) struct Nobody;
 
     impl Events for Nobody {
         fn written(&self, _: &Arc<Session>, _: &[Arc<Outgoing>]) {}

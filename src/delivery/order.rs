@@ -22,6 +22,9 @@ pub(super) const ACCEPTED_MAX: usize = 64;
 pub(super) struct State {
     /// Everything up to here was shown. None while nothing was ever sent.
     pub(super) last: Option<Position>,
+    /// While `last` is none: the store's time when nothing was kept. A message
+    /// that was accepted before is lost, and must not begin the numbering.
+    pub(super) empty_at_us: u64,
     /// Whether `last` means anything: a page was read.
     pub(super) known: bool,
     pub(super) subscribers: Subscribers,

@@ -207,9 +207,13 @@ impl Model {
         }
         let listener = &mut self.listeners[at];
         listener.gaps.push(gap);
-        let resets = listener.gaps.iter().filter(|gap| gap.reason == "reset").count() as u64;
-        if resets > self.losses {
-            self.violation(format!("client {at} was told {resets} times of {} losses", self.losses));
+        let resets: Vec<_> = listener.gaps.iter().filter(|gap| gap.reason == "reset").collect();
+        if resets.len() as u64 > self.losses {
+            let text = format!(
+                "client {at} {:?} was told of {} losses more often: {resets:?}",
+                listener.kind, self.losses
+            );
+            self.violation(text);
         }
     }
 
