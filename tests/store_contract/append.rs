@@ -226,3 +226,18 @@ pub(crate) async fn a_batch_keeps_the_order_of_each_channel(backend: &dyn Backen
     assert_eq!(texts(&read(&*store, &bob, Start::Oldest).await), ["1", "2"]);
     inspect(&*store, &alice).await;
 }
+
+/// More than go in one call: what is left of the first call comes before the second.
+pub(crate) async fn a_large_batch_keeps_the_order_of_a_channel_whatever_its_messages_ttls(
+    backend: &dyn Backend,
+) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    push_many(&*store, &alice, 1).await;
+    let ttl_ms = |n| if n == 2 { LONG_MS / 2 } else { LONG_MS };
+    let appends = (2..=150).map(|n| Append { ttl_ms: ttl_ms(n), ..message(&alice, n) }).collect();
+    let results = store.append_batch(appends).await;
+    let seqs: Vec<_> =
+        results.into_iter().map(|one| one.expect("appended").position.expect("durable").seq).collect();
+    assert_eq!(seqs, (2..=150).collect::<Vec<_>>());
+}

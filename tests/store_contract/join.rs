@@ -255,3 +255,22 @@ pub(crate) async fn many_join_in_one_trip(backend: &dyn Backend) {
     assert_eq!(store.orphaned_channels(there, 10).await.expect("listed"), [read]);
     assert!(store.join_batch(Vec::new()).await.is_empty());
 }
+
+/// Leaving takes two trips, and so does joining where a page is wanted.
+pub(crate) async fn a_line_that_is_written_while_an_older_one_leaves_is_found_when_its_node_dies(
+    backend: &dyn Backend,
+) {
+    let store = backend.open(Limits::default()).await;
+    let (alice, node) = (channel("alice"), NodeId::generate());
+    for round in 0..50 {
+        let (older, newer) = (round * 2 + 1, round * 2 + 2);
+        store.join(&join(node, &alice, older)).await.expect("joined");
+        let newer = join(node, &alice, newer);
+        let (left, joined) = tokio::join!(store.leave(node, &alice, older, 0), store.join(&newer));
+        left.expect("left");
+        joined.expect("joined");
+        assert_eq!(routes(&*store, &alice).await.len(), 1);
+        let indexed = store.orphaned_channels(node, 10).await.expect("listed");
+        assert_eq!(indexed, [alice.clone()], "round {round}");
+    }
+}

@@ -49,6 +49,7 @@ macro_rules! suite {
                     heads_come_in_input_order
                     a_batch_answers_in_input_order
                     a_batch_keeps_the_order_of_each_channel
+                    a_large_batch_keeps_the_order_of_a_channel_whatever_its_messages_ttls
                     concurrent_appends_are_dense_and_ascending
                 }
                 access {
@@ -106,6 +107,7 @@ macro_rules! suite {
                     a_push_beside_a_join_is_seen_by_route_or_page
                     routes_of_a_gone_node_are_dropped_whatever_their_generation
                     many_join_in_one_trip
+                    a_line_that_is_written_while_an_older_one_leaves_is_found_when_its_node_dies
                 }
                 acks {
                     received_means_by_at_least_one_device

@@ -1,6 +1,6 @@
 //! Accepting messages, many of them in one trip.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use ::redis::{Cmd, Pipeline, Value};
 use bytes::{BufMut, BytesMut};
@@ -49,17 +49,24 @@ pub(super) async fn many(store: &Store, appends: &[Append]) -> Vec<Result<Append
 }
 
 /// Which appends [`Script::Appends`] may do: none that comes behind another kind
-/// of append to its channel, or it would overtake that.
+/// of append to its channel, nor any that another call than the channel's first
+/// would do, or it would overtake what is left to be done in a call each.
 fn plain(appends: &[Append]) -> Vec<usize> {
-    let mut behind_others = HashSet::new();
-    let mut is_plain = |append: &Append| {
-        let plain = append.ttl_ms > 0 && append.collapse_key.is_none() && append.idempotency.is_none();
-        if !plain {
-            behind_others.insert(append.channel.clone());
+    let mut plain = Vec::with_capacity(appends.len());
+    let (mut calls, mut behind_others) = (HashMap::new(), HashSet::new());
+    for (at, append) in appends.iter().enumerate() {
+        let mut is_plain = append.ttl_ms > 0 && append.collapse_key.is_none() && append.idempotency.is_none();
+        if is_plain && appends.len() > APPENDS_MAX {
+            let call = plain.len() / APPENDS_MAX;
+            is_plain = *calls.entry(&append.channel).or_insert(call) == call;
         }
-        plain && (behind_others.is_empty() || !behind_others.contains(&append.channel))
-    };
-    (0..appends.len()).filter(|at| is_plain(&appends[*at])).collect()
+        if !is_plain {
+            behind_others.insert(&append.channel);
+        } else if behind_others.is_empty() || !behind_others.contains(&append.channel) {
+            plain.push(at);
+        }
+    }
+    plain
 }
 
 /// Answers those of `plain` that were done, or failed.

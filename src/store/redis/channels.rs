@@ -54,9 +54,11 @@ pub(super) async fn leave(
     let conn = store.link.current()?;
     let mut command = begin(store, &conn, Script::Leave, channel);
     add_route(&mut command, node, generation, sessions);
-    let line_left = reply::number(WHAT, &store.link.call_one(&conn, WHAT, command).await?)?;
-    if line_left > 0 {
-        return Ok(());
+    let line_left = reply::number(WHAT, &store.link.call_one(&conn, WHAT, command).await?)? > 0;
+    let index_again = || add_to_index(store, node, std::iter::once(channel));
+    if line_left {
+        // Whoever made it may have been cut off before the index knew.
+        return store.link.call_one(&conn, WHAT, index_again()).await.map(|_| ());
     }
     // Only now may the index forget it. A join that came in between has its
     // line, and gets its place in the index back.
@@ -67,7 +69,7 @@ pub(super) async fn leave(
     let replies = store.link.call_all(&conn, WHAT, &pipeline).await?;
     let routes = meta::routes(replies.into_iter().nth(1).unwrap_or_default())?;
     if routes.iter().any(|route| route.node == node) {
-        store.link.call_one(&conn, WHAT, add_to_index(store, node, std::iter::once(channel))).await?;
+        store.link.call_one(&conn, WHAT, index_again()).await?;
     }
     Ok(())
 }

@@ -51,12 +51,7 @@ async fn try_joins(store: &Store, joins: &[Join]) -> Result<Vec<Result<Page, Err
     let conn = store.link.current()?;
     let mut pipeline = Pipeline::with_capacity(2);
     // The index first: a directory line that it lacks would outlive its node.
-    for (at, join) in joins.iter().enumerate() {
-        if joins[..at].iter().all(|earlier| earlier.node != join.node) {
-            let channels = joins[at..].iter().filter(|other| other.node == join.node);
-            pipeline.add_command(add_to_index(store, join.node, channels.map(|join| &join.channel)));
-        }
-    }
+    add_to_indices(store, joins.iter(), &mut pipeline);
     let indices = pipeline.len();
     let plain: Vec<usize> = (0..joins.len()).filter(|at| is_plain(&joins[*at], joins[0].node)).collect();
     if !plain.is_empty() {
@@ -82,6 +77,8 @@ async fn try_joins(store: &Store, joins: &[Join]) -> Result<Vec<Result<Page, Err
         script.arg(store.limits.cursors_max);
         scripts.add_command(script);
     }
+    // And again: whoever leaves may have found the index before, and no line yet.
+    add_to_indices(store, left.iter().copied(), &mut scripts);
     let mut rest = store.link.call(&conn, JOIN, &scripts).await?.into_iter();
     let answer = |(join, found): (&Join, Option<Result<Page, Error>>)| {
         found.unwrap_or_else(|| {
@@ -90,6 +87,16 @@ async fn try_joins(store: &Store, joins: &[Join]) -> Result<Vec<Result<Page, Err
         })
     };
     Ok(joins.iter().zip(pages).map(answer).collect())
+}
+
+/// Notes the channels of joins in their nodes' indices.
+fn add_to_indices<'a>(store: &Store, joins: impl Iterator<Item = &'a Join> + Clone, pipeline: &mut Pipeline) {
+    for (at, join) in joins.clone().enumerate() {
+        if joins.clone().take(at).all(|earlier| earlier.node != join.node) {
+            let of_node = joins.clone().skip(at).filter(|other| other.node == join.node);
+            pipeline.add_command(add_to_index(store, join.node, of_node.map(|join| &join.channel)));
+        }
+    }
 }
 
 /// Whether [`Script::Joins`] may do it.
