@@ -253,6 +253,24 @@ async fn keys(server: &RedisServer) -> Vec<String> {
     ::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.expect("listed")
 }
 
+/// A channel that is pushed to now and then never loses the hash that they are in.
+#[tokio::test]
+async fn collapse_keys_of_a_mailbox_that_expired_as_a_whole_go_with_it() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let alice = channel("alice");
+    for n in 0..3 {
+        let append =
+            Append { ttl_ms: 50, collapse_key: Some(format!("order-{n}").into()), ..message(&alice, n) };
+        store.append(append).await.expect("appended");
+        assert_eq!(server.ask("HLEN postrider:k:{user:alice}"), ":1", "push {n}");
+        let is_gone = async || (server.ask("EXISTS postrider:b:{user:alice}") == ":0").then_some(());
+        until("the mailbox to expire", is_gone).await;
+    }
+    assert_eq!(inspect(&*store, &alice).await.ledger.expired, 3);
+    assert_eq!(server.ask("EXISTS postrider:k:{user:alice}"), ":0");
+}
+
 #[tokio::test]
 async fn every_key_expires_but_the_registry_and_the_streams_of_nodes() {
     let server = RedisServer::start();

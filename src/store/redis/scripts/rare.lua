@@ -81,6 +81,17 @@ if not quick then
     mixed, next_expiry, top_expiry, box_ttl, dirty = 0, 0, 0, 0, true
   end
 
+  -- What is not there any more holds no collapse key.
+  local release = function()
+    local fields, holders = call('HGETALL', KEYS[3]), {}
+    for at = 1, #fields, 2 do
+      if string.byte(fields[at]) ~= 255 then holders[#holders + 1] = fields[at] end
+    end
+    for at = 1, #holders, 500 do
+      call('HDEL', KEYS[3], unpack(holders, at, math.min(at + 499, #holders)))
+    end
+  end
+
   local sweep_mixed = function()
     local lost = 0
     for _, number in ipairs(call('ZRANGE', KEYS[4], '-inf', now, 'BYSCORE')) do
@@ -125,7 +136,10 @@ if not quick then
       -- It expired as a whole (or somebody deleted it).
       lost = seq - watermark - holes
       holes = holes + lost
-      if box_ttl > 0 or lost > 0 then emptied() end
+      if box_ttl > 0 or lost > 0 then
+        release()
+        emptied()
+      end
     elseif next_expiry > 0 and now >= next_expiry + slack then
       dirty = true
       if mixed == 1 then lost = sweep_mixed() else lost = sweep_head() end
