@@ -15,6 +15,10 @@ pub(crate) trait Backend: Send + Sync {
     /// Heartbeats may lapse meanwhile.
     async fn restart(&self);
 
+    /// The data is in another life from now on, with nothing lost; calls may fail
+    /// for a moment.
+    async fn begin_life(&self);
+
     /// Remembers the state of now for [`lose`](Self::lose).
     async fn save(&self);
 

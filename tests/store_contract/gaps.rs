@@ -92,10 +92,30 @@ pub(crate) async fn an_unknown_epoch_is_a_reset_that_loses_nothing_kept(backend:
     assert_eq!(page.after, floor);
 }
 
-pub(crate) async fn a_position_ahead_of_the_head_is_a_reset_and_renews_the_epoch(backend: &dyn Backend) {
+/// Anybody may claim anything, of channels that are shared, too.
+pub(crate) async fn a_position_that_was_never_given_out_changes_nothing_for_others(backend: &dyn Backend) {
     let store = backend.open(Limits::default()).await;
     let alice = channel("alice");
     let epoch = push_many(&*store, &alice, 3).await;
+    let (head, given) = (Position::new(epoch, 3), Position::new(epoch, 7));
+    for _ in 0..20 {
+        let page = read(&*store, &alice, Start::After(given)).await;
+        assert_eq!(page.gap, gap(Some(given), Some(head), GapReason::Reset));
+        assert_eq!((page.head, page.after, seqs(&page)), (Some(head), 3, vec![]));
+    }
+    let page = read_after(&*store, &alice, epoch, 2).await;
+    assert_eq!((page.gap, seqs(&page)), (None, vec![3]));
+    assert_eq!(push(&*store, &alice, 4).await.position, Some(Position::new(epoch, 4)));
+}
+
+pub(crate) async fn a_position_ahead_of_a_store_that_was_restarted_is_a_reset_and_renews_the_epoch(
+    backend: &dyn Backend,
+) {
+    let store = backend.open(Limits::default()).await;
+    let alice = channel("alice");
+    let epoch = push_many(&*store, &alice, 3).await;
+    backend.restart().await;
+    until_reachable(&*store).await;
     let given = Position::new(epoch, 7);
     let page = read(&*store, &alice, Start::After(given)).await;
     let head = page.head.expect("known");

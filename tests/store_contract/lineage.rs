@@ -90,9 +90,11 @@ pub(crate) async fn a_long_lineage_forgets_its_oldest_epochs(backend: &dyn Backe
     let first = push_many(&*store, &alice, 3).await;
     let mut epoch = first;
     let mut epochs = Vec::new();
-    // Each claim ahead of the head renews the epoch.
+    // Each claim ahead of the head renews the epoch of a store that was restarted.
     for _ in 0..17 {
         epochs.push(epoch);
+        backend.restart().await;
+        until_reachable(&*store).await;
         epoch = read_after(&*store, &alice, epoch, 9).await.head.expect("known").epoch;
     }
     let page = read_after(&*store, &alice, first, 3).await;

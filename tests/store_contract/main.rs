@@ -72,7 +72,8 @@ macro_rules! suite {
                     oldest_and_now_never_see_a_gap
                     append_tells_what_the_trim_dropped
                     an_unknown_epoch_is_a_reset_that_loses_nothing_kept
-                    a_position_ahead_of_the_head_is_a_reset_and_renews_the_epoch
+                    a_position_that_was_never_given_out_changes_nothing_for_others
+                    a_position_ahead_of_a_store_that_was_restarted_is_a_reset_and_renews_the_epoch
                     expired_and_collapsed_holes_are_no_gap
                 }
                 collapse {

@@ -57,6 +57,10 @@ impl Backend for MemoryBackend {
         self.stores().iter().for_each(|(store, _)| store.restart(&store.copy()));
     }
 
+    async fn begin_life(&self) {
+        self.restart().await;
+    }
+
     async fn save(&self) {
         self.stores().iter_mut().for_each(|(store, saved)| *saved = store.copy());
     }

@@ -42,6 +42,18 @@ impl Backend for RedisBackend {
         });
     }
 
+    async fn begin_life(&self) {
+        let stores = self.opened.load(Ordering::Relaxed);
+        self.with_server(|server| {
+            for store in 0..stores {
+                let life = rand::random::<u64>();
+                assert_eq!(server.ask(&format!("SET postrider:t{store}:life {life:020}")), "+OK");
+            }
+            // Lives are asked for when connections are opened.
+            assert!(server.ask("CLIENT KILL TYPE normal").starts_with(':'));
+        });
+    }
+
     async fn save(&self) {
         self.with_server(|server| server.save());
     }

@@ -126,6 +126,60 @@ async fn a_demoted_redis_is_given_up_until_it_is_a_master_again() {
     assert_eq!(push(&*store, &alice, 2).await.position.expect("durable").seq, 2);
 }
 
+/// Lets a server follow another one until it has what that has.
+async fn follow(replica: &RedisServer, master: &RedisServer) {
+    assert_eq!(replica.ask(&format!("REPLICAOF 127.0.0.1 {}", master.port())), "+OK");
+    let has_all = async || (master.ask("WAIT 1 1000") == ":1").then_some(());
+    until("the replica to have what its master has", has_all).await;
+}
+
+/// The same process, and its data went back: what it accepted alone is gone.
+#[tokio::test]
+async fn a_master_that_was_a_replica_in_between_gives_no_position_out_twice() {
+    let settings = ["--appendonly", "no", "--repl-diskless-sync-delay", "0"];
+    let (server, other) = (RedisServer::start_with(&settings), RedisServer::start_with(&settings));
+    let store = open(&server).await;
+    let alice = channel("alice");
+    let epoch = push_many(&*store, &alice, 3).await;
+    follow(&other, &server).await;
+    assert_eq!(other.ask("REPLICAOF NO ONE"), "+OK");
+    for n in [4, 5] {
+        assert_eq!(push(&*store, &alice, n).await.position, Some(Position::new(epoch, n)), "alone");
+    }
+    follow(&server, &other).await;
+    let refused = store.append(message(&alice, 0)).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    assert_eq!(server.ask("REPLICAOF NO ONE"), "+OK");
+    until_connected(&store).await;
+    let new = push(&*store, &alice, 6).await.position.expect("durable");
+    assert!(new.seq == 4 && new.epoch != epoch, "{new}");
+    let page = read_after(&*store, &alice, epoch, 5).await;
+    let (from, to) = (Position::new(epoch, 5), Position::new(new.epoch, 3));
+    assert_eq!((page.gap, texts(&page)), (gap(Some(from), Some(to), GapReason::Reset), vec!["6".to_owned()]));
+}
+
+/// Nodes that connected before and after would else renew each other's epochs.
+#[tokio::test]
+async fn all_stores_agree_which_life_the_data_is_in() {
+    let settings = ["--appendonly", "no", "--repl-diskless-sync-delay", "0"];
+    let (server, other) = (RedisServer::start_with(&settings), RedisServer::start_with(&settings));
+    let first = open(&server).await;
+    let (alice, node) = (channel("alice"), enrolled(&*first).await);
+    let epoch = push_many(&*first, &alice, 3).await;
+    // Its first replica gives a master another replication id.
+    follow(&other, &server).await;
+    let second = open(&server).await;
+    assert_eq!(push(&*second, &alice, 4).await.position, Some(Position::new(epoch, 4)));
+    // Another life that only the second knows of, until the first one beats.
+    assert_eq!(server.ask("SET postrider:life else"), "+OK");
+    let third = open(&server).await;
+    let renewed = push(&*third, &alice, 5).await.position.expect("durable").epoch;
+    assert_ne!(renewed, epoch);
+    first.beat(node, &node_info()).await.expect("beaten");
+    until_connected(&first).await;
+    assert_eq!(push(&*first, &alice, 6).await.position, Some(Position::new(renewed, 6)));
+}
+
 #[tokio::test]
 async fn a_full_redis_refuses_pushes_and_nothing_else() {
     let server = RedisServer::start();
@@ -298,8 +352,9 @@ async fn every_key_expires_but_the_registry_and_the_streams_of_nodes() {
         .acknowledge(&[received(&alice, Some(&device("phone")), head.epoch, 2)])
         .await
         .expect("acknowledged");
-    // A lineage.
-    read_after(&*store, &alice, head.epoch, head.seq + 1).await;
+    // A lineage: the data is in another life.
+    assert_eq!(server.ask("SET postrider:life else"), "+OK");
+    push(&*open(&server).await, &alice, 0).await;
     store.send(node, "1".into()).await.expect("sent");
     store.beat(node, &node_info()).await.expect("beaten");
     let dead = NodeId::generate();
@@ -320,7 +375,7 @@ async fn every_key_expires_but_the_registry_and_the_streams_of_nodes() {
     let mut connection = client.get_multiplexed_async_connection().await.expect("connected");
     for key in keys {
         let ttl: i64 = ::redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.expect("asked");
-        let exempt = key == "postrider:nodes" || key.starts_with("postrider:q:");
+        let exempt = matches!(&*key, "postrider:nodes" | "postrider:life") || key.starts_with("postrider:q:");
         assert_eq!(ttl < 0, exempt, "{key} expires in {ttl} ms");
     }
 }
@@ -367,5 +422,5 @@ async fn ephemeral_reports_of_an_unknown_channel_change_nothing() {
     let store = open(&server).await;
     let report = Ack::Ephemeral { channel: channel("ghost"), received: 1, dropped: 1 };
     assert_eq!(store.acknowledge(&[report]).await.expect("acknowledged"), Settled::default());
-    assert_eq!(keys(&server).await, Vec::<String>::new());
+    assert_eq!(keys(&server).await, ["postrider:life"], "which every store notes");
 }

@@ -65,6 +65,10 @@ impl RedisServer {
         Self::start_with(&[&["--appendonly", "no", "--user", RESTRICTED], &rules[..]].concat())
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }

@@ -147,9 +147,16 @@ impl State {
     }
 
     /// Reads behind `start`.
-    pub(super) fn read(&mut self, channel: &Channel, start: &Start, limit: usize, now: Now) -> Page {
+    pub(super) fn read(
+        &mut self,
+        channel: &Channel,
+        start: &Start,
+        limit: usize,
+        at: Circumstances<'_>,
+    ) -> Page {
+        let now = at.now;
         self.expire(now.ms(), 0);
-        let (after, gap) = self.resolve(start);
+        let (after, gap) = self.resolve(start, at.run);
         let head = self.head();
         let (messages, complete) = match head {
             Some(head) => self.mailbox.read((channel, head.epoch), after, limit, now.ms()),
@@ -167,7 +174,7 @@ impl State {
     }
 
     /// Where reading from `start` begins, and what is lost before that.
-    fn resolve(&mut self, start: &Start) -> (u64, Option<Gap>) {
+    fn resolve(&mut self, start: &Start, run: u64) -> (u64, Option<Gap>) {
         let Some(numbering) = &mut self.numbering else {
             let given = if let Start::After(given) = start { Some(*given) } else { None };
             let lost = given.filter(|given| given.seq > 0);
@@ -195,7 +202,7 @@ impl State {
             Meaning::Ahead => {
                 // The store came back older than what was seen: the numbers up
                 // to the one given must never mean two messages.
-                numbering.renew();
+                numbering.renew_in(run);
                 (numbering.head().seq, true)
             }
         };

@@ -153,7 +153,7 @@ impl Store {
         self.shared.shards.change(&join.channel, |state, at| {
             state.set_route(route, at.now);
             lock(&self.shared.nodes).hold(join.node, &join.channel);
-            let page = state.read(&join.channel, &join.start, join.limit, at.now);
+            let page = state.read(&join.channel, &join.start, join.limit, at);
             state.place(&join.start, &page, at);
             page
         })
@@ -220,7 +220,7 @@ impl super::Store for Store {
 
     async fn read(&self, channel: &Channel, start: &Start, limit: usize) -> Result<Page, Error> {
         tokio::task::coop::consume_budget().await;
-        Ok(self.shared.shards.change(channel, |state, at| state.read(channel, start, limit, at.now)))
+        Ok(self.shared.shards.change(channel, |state, at| state.read(channel, start, limit, at)))
     }
 
     async fn heads(&self, channels: &[Channel]) -> Result<Vec<Option<Position>>, Error> {

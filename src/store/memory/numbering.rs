@@ -40,16 +40,17 @@ impl Numbering {
 
     /// The next number, in a new epoch if the store was restarted since the last.
     pub(super) fn advance(&mut self, run: u64) -> Position {
-        if self.run != run {
-            self.run = run;
-            self.renew();
-        }
+        self.renew_in(run);
         self.seq += 1;
         self.head()
     }
 
-    /// Begins a new epoch; numbers go on.
-    pub(super) fn renew(&mut self) {
+    /// Begins a new epoch if the store was restarted since this one did; numbers go on.
+    pub(super) fn renew_in(&mut self, run: u64) {
+        if self.run == run {
+            return;
+        }
+        self.run = run;
         self.lineage.insert(0, (self.epoch, self.seq));
         self.lineage.truncate(LINEAGE_MAX);
         self.epoch = Epoch::random();

@@ -17,8 +17,9 @@ use crate::protocol::NodeId;
 use crate::store::{Consumer, EntryAcks, EntryId, Error, StreamEntry};
 
 use super::Store;
+use super::connector::Connector;
 use super::error::from_server;
-use super::link::{Connector, ask};
+use super::link::ask;
 use super::nodes::{GROUP, add_acks, entries};
 use super::reply;
 use super::store::COUNT_MAX;

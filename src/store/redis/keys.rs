@@ -123,6 +123,11 @@ impl Keys {
         format!("{}:nodes", self.prefix)
     }
 
+    /// Which life the data is in.
+    pub(super) fn life(&self) -> String {
+        format!("{}:life", self.prefix)
+    }
+
     fn node(&self, kind: char, node: NodeId) -> String {
         format!("{}:{kind}:{{{node}}}", self.prefix)
     }
@@ -224,6 +229,7 @@ mod tests {
                 keys.lease(node),
                 keys.index(node),
                 keys.registry(),
+                keys.life(),
             ]
             .map(String::into_bytes),
         );

@@ -9,10 +9,11 @@
 //! # Invariants
 //! - All keys of a channel share a hash slot, and all of a node; no script
 //!   touches two slots.
-//! - Every key expires, the registry and the streams of enrolled nodes excepted.
+//! - Every key expires, the registry, the note of the data's life and the streams
+//!   of enrolled nodes excepted.
 //! - A channel's numbers go on for as long as its meta lives, and meta outlives
-//!   its mailbox; an epoch is renewed at the first append after Redis restarted,
-//!   which is noticed by the `run_id` that each new connection reads.
+//!   its mailbox; an epoch is renewed at the first append in another life of the
+//!   data ([`life`]): Redis restarted, or was a replica in between.
 //!
 //! # Failure
 //! A call fails at once with `Unavailable` while there is no connection, with
@@ -24,10 +25,12 @@ mod access;
 mod acks;
 mod append;
 mod channels;
+mod connector;
 mod consumer;
 mod error;
 mod inquiries;
 mod keys;
+mod life;
 mod link;
 mod meta;
 mod nodes;

@@ -32,20 +32,28 @@ pub(super) async fn enrol(store: &Store, node: NodeId, info: &NodeInfo) -> Resul
 pub(super) async fn beat(store: &Store, node: NodeId, info: &NodeInfo) -> Result<Beat, Error> {
     const WHAT: &str = "renew a heartbeat";
     let conn = store.link.current()?;
-    let mut command = Script::Beat.call(4);
+    let mut command = Script::Beat.call(5);
     command
         .arg(store.keys.heartbeat(node))
         .arg(store.keys.lease(node))
         .arg(store.keys.stream(node))
         .arg(store.keys.index(node))
+        .arg(store.keys.life())
         .arg(heartbeat(info)?)
         .arg(store.limits.heartbeat_ttl_ms)
-        .arg(INDEX_TTL_MS);
+        .arg(INDEX_TTL_MS)
+        .arg(&conn.run);
     let answer = reply::list(WHAT, store.link.call_one(&conn, WHAT, command).await?)?;
-    let [beaten, now_us] = answer.as_slice() else { return Err(corrupt(WHAT, "two numbers expected")) };
+    let [beaten, now_us, outlived] = answer.as_slice() else {
+        return Err(corrupt(WHAT, "three numbers expected"));
+    };
+    let outlived = reply::number(WHAT, outlived)? == 1;
     let (beaten, now_us) = (reply::number(WHAT, beaten)? == 1, reply::number(WHAT, now_us)?);
     // A node that was declared dead must not look alive in the registry either.
     let suspects = if beaten { register(store, node).await? } else { Vec::new() };
+    if outlived {
+        store.link.outlived(&conn);
+    }
     Ok(Beat { fenced: !beaten, suspects, now_us })
 }
 

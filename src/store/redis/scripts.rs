@@ -98,6 +98,8 @@ scripts! {
     Index = node_script!("index.lua");
     /// Makes stream, group and heartbeat.
     Enrol = node_script!("enrol.lua");
+    /// Tells which life the data is in.
+    Life = node_script!("life.lua");
     /// Renews a heartbeat.
     Beat = node_script!("beat.lua");
     /// Renews a registry entry and finds the silent.

@@ -14,6 +14,8 @@ const VERSION_MIN: (u64, u64) = (7, 0);
 pub(super) struct Facts {
     version: Option<String>,
     run_id: Option<String>,
+    replication_id: String,
+    promoted: bool,
     replica: bool,
     memory_bytes_max: u64,
     memory_policy: Option<String>,
@@ -40,6 +42,8 @@ impl Facts {
             match field {
                 "redis_version" => facts.version = Some(value.into()),
                 "run_id" => facts.run_id = Some(value.into()),
+                "master_replid" => facts.replication_id = value.into(),
+                "master_replid2" => facts.promoted = value.bytes().any(|digit| digit != b'0'),
                 "role" => facts.replica = value == "slave",
                 "maxmemory" => facts.memory_bytes_max = value.parse().unwrap_or(0),
                 "maxmemory_policy" => facts.memory_policy = Some(value.into()),
@@ -50,13 +54,25 @@ impl Facts {
         facts
     }
 
-    /// Which life of which process this is, short enough for every script call.
-    pub(super) fn run(&self) -> [u8; 8] {
-        let mut run = [0; 8];
-        if let Some(run_id) = &self.run_id {
-            run.copy_from_slice(&Sha1::digest(run_id)[..8]);
-        }
-        run
+    pub(super) fn run_id(&self) -> Option<&str> {
+        self.run_id.as_deref()
+    }
+
+    pub(super) fn replication_id(&self) -> &str {
+        &self.replication_id
+    }
+
+    /// Whether it was a replica that was made a master.
+    pub(super) fn was_promoted(&self) -> bool {
+        self.promoted
+    }
+
+    /// The life of data that nobody noted one beside: nodes of earlier releases
+    /// take the same.
+    pub(super) fn first_life(&self) -> [u8; 8] {
+        let mut life = [0; 8];
+        life.copy_from_slice(&Sha1::digest(self.run_id.as_deref().unwrap_or_default())[..8]);
+        life
     }
 
     pub(super) fn is_replica(&self) -> bool {
@@ -107,8 +123,7 @@ mod tests {
         let facts = Facts::parse(INFO);
         assert_eq!(facts.check("here"), Ok(()));
         assert!(!facts.is_replica());
-        assert_ne!(facts.run(), [0; 8]);
-        assert_ne!(facts.run(), Facts::parse(&INFO.replace("abc", "abd")).run());
+        assert_ne!(facts.first_life(), Facts::parse(&INFO.replace("abc", "abd")).first_life());
     }
 
     #[test]

@@ -11,8 +11,9 @@ use crate::store::{
     NodeInfo, NodeRecord, Page, Route, Sent, Settled, Start, StreamEntry, StreamStats,
 };
 
+use super::connector::Connector;
 use super::keys::Keys;
-use super::link::{Connector, Link};
+use super::link::Link;
 use super::{ConnectError, Options, acks, append, channels, consumer, nodes, pages, reclaim};
 
 /// A thousand years: times stay within the six bytes that scripts give them.
@@ -39,8 +40,9 @@ impl Store {
     pub async fn connect(options: Options, limits: Limits) -> Result<Self, ConnectError> {
         options.check_prefix()?;
         let limits = possible(limits);
-        let link = Link::open(Connector::new(&options)?).await?;
-        Ok(Self { link, keys: Keys::new(&options.prefix), limits })
+        let keys = Keys::new(&options.prefix);
+        let link = Link::open(Connector::new(&options)?, keys.life()).await?;
+        Ok(Self { link, keys, limits })
     }
 
     /// Whether there is a connection now; without one, every call fails at once.

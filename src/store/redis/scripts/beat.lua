@@ -4,20 +4,26 @@
 -- KEYS[2] lease
 -- KEYS[3] stream
 -- KEYS[4] index  set: the channels that the node has directory lines of
+-- KEYS[5] life   as in life.lua
 -- ARGV[1] what the heartbeat says
 -- ARGV[2] heartbeat ttl, ms
 -- ARGV[3] index ttl, ms
+-- ARGV[4] life that the node takes the data to be in, 8 bytes; zeros if it cannot know
 --
--- Answers {beaten, now_us}.
+-- Answers {beaten, now_us, 1 if the data is in another life}.
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
+local outlived = 0
+if ARGV[4] ~= string.rep('\0', 8) and string.sub(redis.call('GET', KEYS[5]) or '', -8) ~= ARGV[4] then
+  outlived = 1
+end
 if redis.call('EXISTS', KEYS[1]) == 0 then
   -- Lapsed. The group outlives the lease: whoever took the stream destroyed it.
   if redis.call('EXISTS', KEYS[2]) == 1 or redis.call('EXISTS', KEYS[3]) == 0
     or #redis.call('XINFO', 'GROUPS', KEYS[3]) == 0 then
-    return { 0, now_us }
+    return { 0, now_us, outlived }
   end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('PEXPIRE', KEYS[4], ARGV[3])
-return { 1, now_us }
+return { 1, now_us, outlived }

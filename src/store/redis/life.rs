@@ -1,0 +1,40 @@
+//! Which life the data is in: epochs are renewed in each.
+//!
+//! A life ends when what was accepted in it may have been taken back. Another
+//! process tells (its `run_id`), and so does a server that was a replica in
+//! between: what it was sent then replaced what it had, and it has another
+//! replication id since. Both are kept beside the data, so that all nodes agree,
+//! and so that data which comes from elsewhere brings the life that it was in.
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{Pipeline, Value};
+
+use super::link::ask;
+use super::scripts::Script;
+use super::server::Facts;
+
+/// What a node takes for the life of a server that does not tell who it is.
+pub(super) const UNKNOWN: [u8; 8] = [0; 8];
+
+/// Asks for the life, which this begins if it is new.
+pub(super) async fn of(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+    facts: &Facts,
+) -> Result<[u8; 8], String> {
+    let Some(run_id) = facts.run_id() else { return Ok(UNKNOWN) };
+    let fresh: [u8; 8] = rand::random();
+    let mut pipeline = Pipeline::with_capacity(1);
+    let mut call = Script::Life.call(1);
+    call.arg(key).arg(run_id).arg(facts.replication_id()).arg(u8::from(facts.was_promoted()));
+    call.arg(&facts.first_life()).arg(&fresh);
+    pipeline.add_command(call);
+    let answer = ask(connection, &pipeline).await.map_err(|error| error.to_string())?;
+    match answer.into_iter().next() {
+        Some(Value::BulkString(life)) => {
+            life.try_into().map_err(|_| "the life of its data is not eight bytes".to_owned())
+        }
+        Some(Value::ServerError(error)) => Err(format!("it does not say which life its data is in: {error}")),
+        _ => Err("it answers something else than the life of its data".to_owned()),
+    }
+}
