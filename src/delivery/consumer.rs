@@ -12,7 +12,8 @@ use crate::session::Token;
 use crate::store::{self, Consumer, EntryId, StreamEntry};
 
 use super::Delivery;
-use super::held::{Accepted, Held};
+use super::held::Held;
+use super::order::Accepted;
 use super::order::Touched;
 use super::replay::backoff;
 

@@ -90,7 +90,8 @@ pub(super) fn tell_gap(session: &Arc<Session>, channel: &Channel, gap: &Gap) {
 mod tests {
     use super::*;
     use crate::delivery::held::tests::{Nobody, session};
-    use crate::delivery::held::{Accepted, Held, Live};
+    use crate::delivery::held::{Held, Live};
+    use crate::delivery::order::Accepted;
     use crate::delivery::tests::{alice, message};
     use crate::protocol::Epoch;
     use crate::session::Token;

@@ -11,25 +11,12 @@ use crate::protocol::{Channel, Epoch, NodeId, Position, SessionId};
 use crate::session::{Session, Token};
 use crate::store::{Page, Settled, Start};
 
-use super::order::{ACCEPTED_MAX, State, Subscriber, Touched};
+use super::order::{ACCEPTED_MAX, Accepted, State, Subscriber, Touched};
 
 /// A channel with at least one local session, or that had one a moment ago.
 pub(super) struct Held {
     pub(super) channel: Channel,
     state: Mutex<State>,
-}
-
-/// What became of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Accepted {
-    /// Queued for this many sessions.
-    Shown(usize),
-    /// Was shown before.
-    Duplicate,
-    /// An earlier one is missing, or the epoch is another: fill.
-    Hole,
-    /// The first session is still reading the mailbox and will find it there.
-    Early,
 }
 
 /// Whether a session follows its channel live now.

@@ -12,7 +12,6 @@ use crate::protocol::{NodeId, Position, SessionId};
 use crate::session::{Queued, Session, Token};
 use crate::store::Start;
 
-use super::held::Accepted;
 use super::subscribers::Subscribers;
 
 /// Acceptance times remembered for acknowledgement latency.
@@ -45,6 +44,19 @@ pub(super) struct State {
 pub(super) struct Compared {
     head: Option<Position>,
     last: Option<Position>,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accepted {
+    /// Queued for this many sessions.
+    Shown(usize),
+    /// Was shown before.
+    Duplicate,
+    /// An earlier one is missing, or the epoch is another: fill.
+    Hole,
+    /// The first session is still reading the mailbox and will find it there.
+    Early,
 }
 
 pub(super) struct Subscriber {

@@ -161,8 +161,8 @@ pub(super) fn backoff(tries: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::held::Accepted;
     use crate::delivery::held::tests::Nobody;
+    use crate::delivery::order::Accepted;
     use crate::delivery::order::Touched;
     use crate::delivery::tests::{alice, attach_to, kept, message_at, start_with_faults};
     use crate::session::{Options, Token};

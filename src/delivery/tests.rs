@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::held::{Accepted, Held, Live};
+use super::held::{Held, Live};
+use super::order::Accepted;
 use super::order::Touched;
 use super::*;
 use crate::protocol::frame::{Dialect, HelloLimits, Outgoing};

@@ -154,12 +154,12 @@ impl State {
         limit: usize,
         at: Circumstances<'_>,
     ) -> Page {
-        let now = at.now;
-        self.expire(now.ms(), 0);
+        let now_ms = at.now.ms();
+        self.expire(now_ms, 0);
         let (after, gap) = self.resolve(start, at.run);
         let head = self.head();
         let (messages, complete) = match head {
-            Some(head) => self.mailbox.read((channel, head.epoch), after, limit, now.ms()),
+            Some(head) => self.mailbox.read((channel, head.epoch), after, limit, now_ms),
             None => (Vec::new(), true),
         };
         Page { head, after, gap, messages, complete, settled: mem::take(&mut self.untold) }
@@ -200,8 +200,7 @@ impl State {
             Meaning::Lost(end) => (end, true),
             Meaning::Unknown => (self.floor, true),
             Meaning::Ahead => {
-                // The store came back older than what was seen: the numbers up
-                // to the one given must never mean two messages.
+                // Did the store come back older? No number may mean two messages.
                 numbering.renew_in(run);
                 (numbering.head().seq, true)
             }
