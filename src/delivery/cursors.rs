@@ -15,8 +15,12 @@ const PART_MIN: usize = 64;
 /// at once keeps everything else waiting.
 const PARTS: usize = 32;
 
-/// The latest of each device and channel. Bounded by the sessions there are:
-/// a newer position replaces an older one.
+/// What requests say waits up to so many: they name devices as they like, and
+/// while the store is away nothing is written.
+const REQUESTED_MAX: usize = 100_000;
+
+/// The latest of each device and channel: a newer position replaces an older one.
+/// Bounded by the sessions there are, and by [`REQUESTED_MAX`].
 #[derive(Default)]
 pub(super) struct Cursors {
     pending: Mutex<Pending>,
@@ -37,6 +41,11 @@ impl Cursors {
         if slot.epoch != position.epoch || slot.seq < position.seq {
             *slot = position;
         }
+    }
+
+    /// Whether so many wait that no request may add to them.
+    pub(super) fn is_full(&self) -> bool {
+        self.pending.lock().expect("no panic while held").received.len() >= REQUESTED_MAX
     }
 
     /// What became of an ephemeral message.
@@ -142,5 +151,16 @@ mod tests {
         cursors.restore(&acks);
         assert_eq!(cursors.take(), [Ack::Received { channel, device: None, position: position(4) }]);
         assert!(cursors.take().is_empty());
+    }
+    #[test]
+    fn requests_cannot_pile_up_what_waits_for_the_store() {
+        let cursors = Cursors::default();
+        let channel = Channel::user("alice").expect("valid");
+        for n in 0..REQUESTED_MAX {
+            assert!(!cursors.is_full(), "{n} wait");
+            let device = format!("d{n}").parse().expect("valid");
+            cursors.received(&channel, Some(&device), Position::new(Epoch::from_bits(1), 1));
+        }
+        assert!(cursors.is_full());
     }
 }

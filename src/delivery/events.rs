@@ -6,6 +6,7 @@ use crate::metrics::Metrics;
 use crate::protocol::frame::{ClientFrame, Outgoing, ServerFrame};
 use crate::protocol::{Channel, Device, Message, Position};
 use crate::session::{Ending, Events, Session};
+use crate::store;
 
 use super::held::Held;
 use super::{Delivery, trail};
@@ -97,9 +98,21 @@ impl Events for SessionEvents {
 impl Delivery {
     /// A device says so without a session: what it received came from an event
     /// stream, here or on another node.
-    pub fn received(&self, channel: &Channel, device: &Device, position: Position) {
+    ///
+    /// # Errors
+    /// When too many of these wait for the store already.
+    pub fn received(
+        &self,
+        channel: &Channel,
+        device: &Device,
+        position: Position,
+    ) -> Result<(), store::Error> {
+        if self.inner.cursors.is_full() {
+            return Err(store::Error::Unavailable("too many acknowledgements wait for it".to_owned()));
+        }
         let held = self.inner.registry.get(channel);
         self.note_received(held.as_deref(), channel, device, position);
+        Ok(())
     }
 
     /// A device says that it received everything up to `position`.

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::protocol::Channel;
 
 use super::Delivery;
@@ -17,6 +19,7 @@ const CHUNK: usize = 100;
 
 impl Delivery {
     pub(super) async fn run_heal(self) {
+        let mut refreshed = Instant::now();
         loop {
             tokio::select! {
                 () = self.inner.stop.cancelled() => return,
@@ -26,7 +29,19 @@ impl Delivery {
                 () = self.inner.stop.cancelled() => return,
                 () = self.compare_all() => {}
             }
+            if refreshed.elapsed() >= self.inner.options.directory_refresh {
+                refreshed = Instant::now();
+                self.refresh_directory();
+            }
             self.measure().await;
+        }
+    }
+
+    /// Has every entry written again, no more at a time than are compared.
+    fn refresh_directory(&self) {
+        let pause = Duration::from_secs(1) / self.inner.options.heal_rate_max.max(1) as u32;
+        for (held, at) in self.inner.registry.channels().zip(0..) {
+            self.inner.directory.changed(&held.channel, pause * at);
         }
     }
 
@@ -71,5 +86,29 @@ impl Delivery {
             Err(error) => drop(self.noted(error)),
         }
         metrics.upkeep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::tests::{alice, attach_to, start_with_faults};
+    use crate::session;
+    use crate::store::Start;
+
+    /// A store forgets a channel in which nothing happens for long enough, whoever
+    /// listens to it.
+    #[tokio::test(start_paused = true)]
+    async fn the_directory_entries_of_quiet_sessions_are_written_again() {
+        let (delivery, _) = start_with_faults().await;
+        let options = Arc::new(session::Options::default());
+        let _attached = attach_to(&delivery, options, alice(), Start::Now).await;
+        let store = &delivery.inner.store;
+        store.drop_routes(delivery.node(), &[alice()]).await.expect("dropped");
+        let until = Instant::now() + delivery.inner.options.directory_refresh * 2;
+        while store.routes(&alice()).await.expect("listed").is_empty() {
+            assert!(Instant::now() < until, "nobody can find the session any more");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
     }
 }

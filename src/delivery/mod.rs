@@ -109,6 +109,9 @@ pub struct Options {
     pub heal_interval: Duration,
     /// Channels compared in one second at most.
     pub heal_rate_max: usize,
+    /// How often directory entries are written again, so that the store does not
+    /// forget channels whose sessions are quiet.
+    pub directory_refresh: Duration,
     /// How often the ledgers of some held channels are looked at.
     pub ledger_audit_interval: Duration,
     /// How long acknowledgements gather before they are written.
@@ -144,6 +147,7 @@ impl Default for Options {
             ahead_messages_max: 256,
             heal_interval: Duration::from_secs(2),
             heal_rate_max: 5_000,
+            directory_refresh: Duration::from_secs(6 * 3_600),
             ledger_audit_interval: Duration::from_secs(10),
             cursor_flush: Duration::from_millis(500),
             topics_max: 100,

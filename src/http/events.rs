@@ -109,7 +109,7 @@ impl App {
         };
         let positions = positions.into_iter().map(of_channel).collect::<Result<Vec<_>, Problem>>()?;
         for (channel, position) in positions {
-            self.inner.delivery.received(&channel, &device.within(&channel, &user), position);
+            self.inner.delivery.received(&channel, &device.within(&channel, &user), position)?;
         }
         Ok(StatusCode::NO_CONTENT.into_response())
     }

@@ -149,6 +149,12 @@ impl Device {
         }
     }
 
+    /// Whose it is, if [`within`](Self::within) says.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.0.rsplit_once('/').map(|(user, _)| user)
+    }
+
     /// A name as [`within`](Self::within) makes it: what the store kept.
     ///
     /// # Errors

@@ -202,3 +202,33 @@ pub(crate) async fn of_very_many_devices_some_are_told(backend: &dyn Backend) {
         assert!((DEVICES_MAX / 2..=DEVICES_MAX * 2).contains(&info.cursors.len()), "{}", info.cursors.len());
     }
 }
+
+/// Names of devices cost nothing, in channels that are shared, too.
+pub(crate) async fn a_user_of_many_devices_crowds_out_nobody_else(backend: &dyn Backend) {
+    let store = backend.open(Limits { cursors_max: 200, ..Limits::default() }).await;
+    let all = "all".parse().expect("valid");
+    let epoch = push_many(&*store, &all, 3).await;
+    let named = |user: &str, n: u64| device(&format!("d{n}")).within(&all, &channel(user));
+    let receive = async |user: &str, n: u64| {
+        let acks = [received(&all, Some(&named(user, n)), epoch, 1)];
+        store.acknowledge(&acks).await.expect("acknowledged");
+    };
+    let users: Vec<_> = (0..90).map(|n| format!("user{n}")).collect();
+    for user in &users {
+        receive(user, 1).await;
+    }
+    for n in 0..400 {
+        if n < 2 {
+            let now = clock_ms(&*store).await;
+            clock_passes(&*store, now).await;
+        }
+        receive("mallory", n).await;
+    }
+    // She begins anew behind what somebody received; they go on where they were.
+    store.acknowledge(&[received(&all, None, epoch, 3)]).await.expect("acknowledged");
+    for user in &users {
+        let page = read(&*store, &all, Start::Cursor(Some(named(user, 1)))).await;
+        assert_eq!(page.after, 1, "{user}");
+    }
+    assert_eq!(read(&*store, &all, Start::Cursor(Some(named("mallory", 0)))).await.after, 3);
+}

@@ -121,6 +121,7 @@ macro_rules! suite {
                     a_claim_comes_too_late_for_what_expired_or_was_trimmed
                     a_device_whose_cursor_was_trimmed_over_is_told
                     the_cursors_of_a_channel_are_bounded_and_the_stalest_go
+                    a_user_of_many_devices_crowds_out_nobody_else
                     of_very_many_devices_some_are_told
                 }
                 lineage {

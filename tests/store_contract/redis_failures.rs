@@ -325,6 +325,25 @@ async fn collapse_keys_of_a_mailbox_that_expired_as_a_whole_go_with_it() {
     assert_eq!(server.ask("EXISTS postrider:k:{user:alice}"), ":0");
 }
 
+/// The retention of the channel is short, that of a directory's line is a day.
+#[tokio::test]
+async fn a_line_that_is_written_again_keeps_its_channel() {
+    let server = RedisServer::start();
+    let options = redis::Options { url: server.url(), ..Default::default() };
+    let limits = Limits { channel_retention_ms: 60_000, ..Limits::default() };
+    let store = redis::Store::connect(options, limits).await.expect("connected");
+    let node = enrolled(&store).await;
+    push(&store, &channel("known"), 1).await;
+    for name in ["known", "unknown"] {
+        store.join(&join(node, &channel(name), 1)).await.expect("joined");
+        let meta = format!("postrider:m:{{user:{name}}}");
+        assert_eq!(server.ask(&format!("PEXPIRE {meta} 30000")), ":1");
+        store.leave(node, &channel(name), 2, 1).await.expect("written");
+        let left_ms: u64 = server.ask(&format!("PTTL {meta}"))[1..].parse().expect("a number");
+        assert!(left_ms > 23 * 60 * 60 * 1_000, "{name} is forgotten in {left_ms} ms");
+    }
+}
+
 #[tokio::test]
 async fn every_key_expires_but_the_registry_and_the_streams_of_nodes() {
     let server = RedisServer::start();

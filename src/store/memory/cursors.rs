@@ -2,10 +2,14 @@
 //!
 //! Knows no numbering: whether a position means anything is asked before.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::protocol::{Device, Position};
 use crate::store;
+
+/// How many cursors of one user are kept in a channel that is crowded.
+const USER_CURSORS: usize = 100;
 
 /// A device's place: none at the beginning, before anything was pushed.
 type Place = Option<Position>;
@@ -62,15 +66,25 @@ impl Cursors {
 
     /// Forgets the cursors that moved longest ago once there are too many, but
     /// not the one that `came`; some more than need be, so that it happens rarely.
+    /// First go the surplus ones of users that have many: nobody crowds out others
+    /// with names that cost nothing.
     fn make_room(&mut self, came: &Device, cursors_max: usize) {
         if self.0.len() <= cursors_max.max(1) {
             return;
         }
-        let surplus = self.0.len() - cursors_max.max(1) + cursors_max / 20;
+        let needed = self.0.len() - cursors_max.max(1);
         let others = self.0.iter().filter(|(device, _)| *device != came);
         let mut others: Vec<_> = others.map(|(device, cursor)| (cursor.at_ms, device.clone())).collect();
-        others.sort_unstable_by_key(|(at_ms, _)| *at_ms);
-        for (_, device) in others.into_iter().take(surplus) {
+        others.sort_unstable_by_key(|(at_ms, _)| Reverse(*at_ms));
+        let mut cursors: HashMap<String, usize> = HashMap::new();
+        let (few, many): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, device)| {
+            let of_user = cursors.entry(device.user().unwrap_or_default().to_owned()).or_default();
+            *of_user += 1;
+            *of_user <= USER_CURSORS
+        });
+        let few = if many.len() < needed { few } else { Vec::new() };
+        let stalest = many.into_iter().rev().chain(few.into_iter().rev());
+        for (_, device) in stalest.take(needed + cursors_max / 20) {
             self.0.remove(&device);
         }
     }

@@ -67,7 +67,7 @@ scripts! {
     /// Reads a mailbox.
     Read = channel_script!(" flags=allow-oom": "rare.lua", "read.lua");
     /// Writes a directory line, then reads.
-    Join = channel_script!(" flags=allow-oom": "rare.lua", "route.lua", "joined.lua", "read.lua", "place.lua", "crowded.lua");
+    Join = channel_script!(" flags=allow-oom": "rare.lua", "route.lua", "read.lua", "place.lua", "crowded.lua");
     /// Writes many directory lines of channels in which nothing waits.
     Joins = channels_script!(" flags=allow-oom": "joins.lua");
     /// Writes or removes a directory line.

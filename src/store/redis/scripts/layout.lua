@@ -25,6 +25,8 @@ local APPENDED, WATERMARK_AT = '>I6I6I4', '70'
 local COLD_AT, DIRECTORY_AT, DAY = 76, 136, 86400000
 -- How long after its expiry a message may still be in the box, ms.
 local SLACK = 10000
+-- How many cursors of one user are kept in a channel that is crowded.
+local USER_CURSORS = 100
 -- A line of the directory, and the head of a page (see read.lua).
 local LINE, LINE_BYTES = '>c16I7I4', 27
 local HEAD, NONE = '>Bc8I6I6Bc8I6c8I6I4', '\0\0\0\0\0\0\0\0'

@@ -22,7 +22,9 @@ if not at or select(2, struct.unpack(LINE, meta, at)) <= generation then
     local offset = at and at - 1 or math.max(#meta, DIRECTORY_AT)
     local line = struct.pack(LINE, ARGV[4], generation, sessions)
     call('SETRANGE', KEYS[1], offset, line)
-    -- To finish.lua a channel that was never appended to is unknown.
+    -- While a session is there, the channel is not forgotten: finish.lua sees to
+    -- that, but to it a channel that was never appended to is unknown.
+    refresh = 0
     if not known then call('PEXPIRE', KEYS[1], math.max(tonumber(ARGV[3]), DAY)) end
   elseif at then
     answer = 0
