@@ -38,11 +38,15 @@ struct Batch {
 impl Delivery {
     pub(super) async fn run_consumer(self) {
         let mut tries = 0;
+        let (mut known, mut dispatched) = (self.node(), EntryId::default());
         while !self.inner.stop.is_cancelled() {
             let node = self.node();
+            if node != known {
+                (known, dispatched) = (node, EntryId::default());
+            }
             let failure = tokio::select! {
                 () = self.inner.stop.cancelled() => return,
-                failure = self.consume(node, &mut tries) => failure,
+                failure = self.consume(node, &mut dispatched, &mut tries) => failure,
             };
             match failure {
                 Some(store::Error::Fenced) => {
@@ -64,16 +68,15 @@ impl Delivery {
     }
 
     /// Reads `node`'s stream until it fails, or until this node has another id.
-    async fn consume(&self, node: NodeId, tries: &mut u32) -> Option<store::Error> {
+    /// Entries up to `dispatched` were dispatched: should they be read again, what
+    /// is ephemeral in them is not delivered a second time.
+    async fn consume(&self, node: NodeId, dispatched: &mut EntryId, tries: &mut u32) -> Option<store::Error> {
         let inner = &self.inner;
         let mut consumer: Box<dyn Consumer> = match inner.store.consume(node).await {
             Ok(consumer) => consumer,
             Err(error) => return Some(error),
         };
         inner.entries.restart();
-        // Entries up to here were dispatched: should they be read again, what
-        // is ephemeral in them is not delivered a second time.
-        let mut dispatched = EntryId::default();
         let mut failed = false;
         while self.node() == node {
             if inner.entries.take_astray() {
@@ -91,11 +94,11 @@ impl Delivery {
                     *tries = 0;
                     let from_the_start = std::mem::take(&mut failed);
                     if let Some(last) = entries.last().map(|entry| entry.id) {
-                        if from_the_start && entries[0].id <= dispatched {
+                        if from_the_start && entries[0].id <= *dispatched {
                             inner.entries.restart();
                         }
-                        let gather = self.dispatch(entries, dispatched);
-                        dispatched = dispatched.max(last);
+                        let gather = self.dispatch(entries, *dispatched);
+                        *dispatched = last.max(*dispatched);
                         if let Some(gather) = gather {
                             tokio::time::sleep(gather).await;
                         }
@@ -201,5 +204,39 @@ impl Delivery {
             self.noted(error);
             inner.entries.restore(acks);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::tests::{alice, attach_to, ephemeral, kept, start_on, until_the_end};
+    use crate::session::Options;
+    use crate::store::faulty::{self, Faults};
+    use crate::store::{Limits, Start, Store as _, memory};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_ephemeral_comes_once_though_the_stream_could_not_be_opened_again_at_once() {
+        let shared = memory::Store::new(Limits::default());
+        let store = faulty::Store::new(Arc::new(shared.clone()), 1, Faults::default());
+        let delivery = start_on(Arc::new(store.clone())).await;
+        let options = Arc::new(Options::default());
+        let (_session, run, mut client) = attach_to(&delivery, options, alice(), Start::Now).await;
+        let run = tokio::spawn(run);
+        let payload = entry::encode([&ephemeral()].into_iter());
+        shared.send(delivery.node(), payload).await.expect("sent");
+        let before = shared.copy();
+        while delivery.inner.metrics.render().contains("postrider_messages_written_total 0") {
+            tokio::task::yield_now().await;
+        }
+        // The store comes back older, which is noticed while it is away again.
+        store.set(Faults { cut: true, ..Faults::default() });
+        shared.restart(&before);
+        delivery.inner.entries.oldest_pending(u64::MAX);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        store.set(Faults::default());
+        delivery.push(kept(&alice(), "\"the end\"".into())).await.expect("accepted");
+        assert_eq!(until_the_end(&mut client).await, ["now", "the end"]);
+        run.abort();
     }
 }

@@ -34,13 +34,15 @@ pub(super) struct Membership {
 struct Beats {
     /// When the last one succeeded.
     last: Option<Instant>,
+    /// The store's time then.
+    store_us: u64,
     /// Since when every one succeeded.
     steady_since: Option<Instant>,
 }
 
 impl Membership {
     pub(super) fn new(node: NodeId, info: NodeInfo) -> Self {
-        let beats = Mutex::new(Beats { last: None, steady_since: None });
+        let beats = Mutex::new(Beats { last: None, store_us: 0, steady_since: None });
         Self {
             node: watch::Sender::new(node),
             info,
@@ -92,17 +94,22 @@ impl Membership {
         self.reclaiming.store(false, Ordering::Release);
     }
 
-    /// Notes a beat. After a pause as long as a heartbeat lives the count
-    /// begins anew: a node that stood still must not take the others, who may
-    /// have stood still with it, for dead.
-    fn note(&self, succeeded: bool, heartbeat_ttl: Duration) {
+    /// Notes a beat, and the store's time if it succeeded. After a pause as long as
+    /// a heartbeat lives the count begins anew, and so it does after a step of the
+    /// store's clock: a node must not take others for dead who may have stood still
+    /// with it, or whose heartbeats lapsed all at once.
+    fn note(&self, store_us: Option<u64>, heartbeat_ttl: Duration) {
         let mut beats = self.beats.lock().expect("no panic while held");
-        if succeeded {
+        if let Some(store_us) = store_us {
             let now = Instant::now();
-            if beats.last.is_some_and(|last| now - last >= heartbeat_ttl) {
+            let stepped = Duration::from_micros(store_us.saturating_sub(beats.store_us));
+            if beats
+                .last
+                .is_some_and(|last| now - last >= heartbeat_ttl || stepped >= now - last + heartbeat_ttl)
+            {
                 beats.steady_since = None;
             }
-            beats.last = Some(now);
+            (beats.last, beats.store_us) = (Some(now), store_us);
             beats.steady_since.get_or_insert(now);
         } else {
             beats.steady_since = None;
@@ -164,7 +171,8 @@ impl Delivery {
         let sent = Instant::now();
         let beat = store.beat(self.node(), &self.info()).await;
         let received = Instant::now();
-        membership.note(beat.as_ref().is_ok_and(|beat| !beat.fenced), self.inner.options.heartbeat_ttl);
+        let alive = beat.as_ref().ok().filter(|beat| !beat.fenced);
+        membership.note(alive.map(|beat| beat.now_us), self.inner.options.heartbeat_ttl);
         metrics.ready.set(if self.unready_reason().is_none() { 1.0 } else { 0.0 });
         let beat = beat.map_err(|error| self.noted(error))?;
         clock.observe(sent, received, beat.now_us);
@@ -291,5 +299,28 @@ mod tests {
         };
         assert_ne!(new, old);
         tokio::time::timeout(Duration::from_secs(1), registered).await.expect("at once");
+    }
+    /// Heartbeats that lapsed since the store's clock was set forward say nothing.
+    #[tokio::test(start_paused = true)]
+    async fn a_step_of_the_stores_clock_begins_the_count_of_steady_beats_anew() {
+        let (delivery, _) = start_with_faults().await;
+        let membership = Membership::new(NodeId::generate(), delivery.info());
+        let ttl = Duration::from_secs(3);
+        let beat = async |store_s: u64| {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            membership.note(Some(store_s * 1_000_000), ttl);
+            membership
+                .beats
+                .lock()
+                .expect("no panic while held")
+                .steady_since
+                .expect("it succeeded")
+                .elapsed()
+        };
+        assert_eq!(beat(100).await, Duration::ZERO);
+        assert_eq!(beat(101).await, Duration::from_secs(1));
+        assert_eq!(beat(104).await, Duration::from_secs(2), "no heartbeat lapsed by that");
+        assert_eq!(beat(109).await, Duration::ZERO);
+        assert_eq!(beat(90).await, Duration::from_secs(1), "set back, they live longer");
     }
 }

@@ -16,6 +16,7 @@ use crate::protocol::{Channel, Message, NodeId, entry};
 use crate::store::{self, Burial, Sent, StreamEntry};
 
 use super::Delivery;
+use super::router::fitting;
 
 /// Entries handed on between two renewals of the lease.
 const ENTRIES_STEP: usize = 64;
@@ -129,19 +130,50 @@ impl Delivery {
                 by_node.entry(route.node).or_default().extend(messages.iter().cloned());
             }
         }
-        for (node, messages) in by_node {
+        for (node, mut messages) in by_node {
             self.inner.metrics.reroutes.increment(messages.len() as u64);
-            let payload = entry::encode(messages.iter().map(Arc::as_ref));
-            match self.inner.store.send(node, payload).await? {
-                Sent::Stored { .. } => {}
-                // It died as well: its own heir meets users that have moved by
-                // then, and the mailboxes owe the rest.
-                Sent::NoStream => {
-                    let channels: Vec<_> = messages.iter().map(|message| message.channel.clone()).collect();
-                    self.inner.store.drop_routes(node, &channels).await?;
+            while !messages.is_empty() {
+                let fit = fitting(&messages, self.inner.options.entry_bytes_max);
+                let payload = entry::encode(messages[..fit].iter().map(Arc::as_ref));
+                match self.inner.store.send(node, payload).await? {
+                    Sent::Stored { .. } => drop(messages.drain(..fit)),
+                    // It died as well: its own heir meets users that have moved by
+                    // then, and the mailboxes owe the rest.
+                    Sent::NoStream => {
+                        let channels = messages.drain(..).map(|message| message.channel.clone());
+                        self.inner.store.drop_routes(node, &channels.collect::<Vec<_>>()).await?;
+                    }
                 }
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::tests::{alice, info, message_at, start_on};
+    use crate::protocol::{Epoch, Position};
+    use crate::store::{EntryId, Join, Limits, Start, Store as _, memory};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_handed_on_fits_into_entries_like_any_other() {
+        let store = memory::Store::new(Limits::default());
+        let survivor = start_on(Arc::new(store.clone())).await;
+        let heir = NodeId::generate();
+        store.enrol(heir, &info()).await.expect("enrolled");
+        let join =
+            Join { node: heir, channel: alice(), generation: 1, sessions: 1, start: Start::Now, limit: 1 };
+        store.join(&join).await.expect("joined");
+        let bytes = survivor.inner.options.entry_bytes_max / 2;
+        let large = |seq| {
+            let position = Position::new(Epoch::from_bits(1), seq);
+            Message { data: "x".repeat(bytes).into(), ..message_at(position).message().clone() }
+        };
+        let messages: Vec<_> = (1..=4).map(large).collect();
+        let entry = StreamEntry { id: EntryId { ms: 1, n: 1 }, payload: entry::encode(messages.iter()) };
+        survivor.hand_on(&[], vec![entry]).await.expect("handed on");
+        assert_eq!(store.stream_stats(heir).await.expect("answered").length, 4, "two would be too large");
     }
 }

@@ -139,7 +139,7 @@ impl Delivery {
 }
 
 /// How many messages of `batch` fit into an entry: at least one.
-fn fitting(batch: &[Arc<Message>], bytes_max: usize) -> usize {
+pub(super) fn fitting(batch: &[Arc<Message>], bytes_max: usize) -> usize {
     let mut bytes = 0;
     let over = batch.iter().position(|message| {
         bytes += entry::encoded_len(message);

@@ -30,7 +30,7 @@ pub(super) async fn start_with_faults() -> (Delivery, impl Fn(Faults)) {
     (start_on(Arc::new(store.clone())).await, move |faults| store.set(faults))
 }
 
-fn info() -> NodeInfo {
+pub(super) fn info() -> NodeInfo {
     NodeInfo {
         address: String::new(),
         version: String::new(),
@@ -222,7 +222,7 @@ async fn what_is_ephemeral_in_an_entry_that_is_read_again_comes_once() {
     run.abort();
 }
 
-fn ephemeral() -> Message {
+pub(super) fn ephemeral() -> Message {
     Message {
         id: MessageId::generate(),
         channel: alice(),
@@ -236,7 +236,7 @@ fn ephemeral() -> Message {
 }
 
 /// Texts, up to one that says "the end".
-async fn until_the_end(client: &mut Client) -> Vec<String> {
+pub(super) async fn until_the_end(client: &mut Client) -> Vec<String> {
     let mut texts = Vec::new();
     while texts.last().is_none_or(|text| text != "the end") {
         let Received::Text(text) = client.next().await else { panic!("closed after {texts:?}") };

@@ -25,8 +25,9 @@ pub(super) async fn enrol(store: &Store, node: NodeId, info: &NodeInfo) -> Resul
         .arg(GROUP)
         .arg(heartbeat(info)?)
         .arg(store.limits.heartbeat_ttl_ms);
-    store.link.call_one(&conn, "enrol a node", command).await?;
-    register(store, node).await.map(|_| ())
+    // In the registry first: a stream that nobody can find would stay for ever.
+    register(store, node).await?;
+    store.link.call_one(&conn, "enrol a node", command).await.map(|_| ())
 }
 
 pub(super) async fn beat(store: &Store, node: NodeId, info: &NodeInfo) -> Result<Beat, Error> {
