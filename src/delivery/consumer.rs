@@ -218,7 +218,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_ephemeral_comes_once_though_the_stream_could_not_be_opened_again_at_once() {
         let shared = memory::Store::new(Limits::default());
-        let store = faulty::Store::new(Arc::new(shared.clone()), 1, Faults::default());
+        let faults = || Faults { deadline: Duration::from_millis(50), ..Faults::default() };
+        let store = faulty::Store::new(Arc::new(shared.clone()), 1, faults());
         let delivery = start_on(Arc::new(store.clone())).await;
         let options = Arc::new(Options::default());
         let (_session, run, mut client) = attach_to(&delivery, options, alice(), Start::Now).await;
@@ -226,15 +227,15 @@ mod tests {
         let payload = entry::encode([&ephemeral()].into_iter());
         shared.send(delivery.node(), payload).await.expect("sent");
         let before = shared.copy();
-        while delivery.inner.metrics.render().contains("postrider_messages_written_total 0") {
-            tokio::task::yield_now().await;
+        while shared.stream_stats(delivery.node()).await.expect("answered").length > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         // The store comes back older, which is noticed while it is away again.
-        store.set(Faults { cut: true, ..Faults::default() });
+        store.set(Faults { cut: true, ..faults() });
         shared.restart(&before);
         delivery.inner.entries.oldest_pending(u64::MAX);
         tokio::time::sleep(Duration::from_millis(500)).await;
-        store.set(Faults::default());
+        store.set(faults());
         delivery.push(kept(&alice(), "\"the end\"".into())).await.expect("accepted");
         assert_eq!(until_the_end(&mut client).await, ["now", "the end"]);
         run.abort();
