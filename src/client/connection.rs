@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
@@ -20,8 +21,17 @@ use crate::protocol::Position;
 enum Phase {
     /// Nothing, until then.
     Waiting(Instant),
+    /// Kept here, so that whoever drops [`Client::next`] does not begin it anew.
+    Dialling(Pin<Box<dyn Future<Output = Dialled> + Send>>),
     Open(Box<Open>),
     Over,
+}
+
+/// What came of a dial.
+struct Dialled {
+    /// Good for the next one, too, whatever came of this.
+    token: Option<String>,
+    link: Result<Link, Trouble>,
 }
 
 /// A connection that keeps itself up. See the [module](super).
@@ -84,13 +94,19 @@ impl Client {
         if let Some(event) = self.untold.take() {
             return Ok(Some(event));
         }
-        let met = match &mut self.phase {
-            Phase::Over => return Ok(None),
-            Phase::Waiting(until) => {
-                sleep_until(*until).await;
-                self.dial().await
+        let met = loop {
+            match &mut self.phase {
+                Phase::Over => return Ok(None),
+                Phase::Waiting(until) => {
+                    sleep_until(*until).await;
+                    self.phase = Phase::Dialling(Box::pin(self.dial()));
+                }
+                Phase::Dialling(dialling) => {
+                    let dialled = dialling.await;
+                    break self.dialled(dialled).map_err(Met::Trouble);
+                }
+                Phase::Open(open) => break open.converse(&mut self.progress, self.options.plain).await,
             }
-            Phase::Open(open) => open.converse(&mut self.progress, self.options.plain).await,
         };
         match met {
             Ok(event) => {
@@ -137,19 +153,32 @@ impl Client {
         }
     }
 
-    async fn dial(&mut self) -> Result<Event, Met> {
-        if self.token.is_none() {
-            let asked = (self.options.provider)(self.renewed).await;
-            self.token = Some(asked.map_err(Trouble::Tokenless)?);
-        }
-        let (token, plain) = (self.token.as_deref().unwrap_or_default(), self.options.plain);
+    fn dial(&self) -> impl Future<Output = Dialled> + Send + use<> {
+        let plain = self.options.plain;
         let resumes = !plain && !self.progress.positions().is_empty();
-        let mut link = Link::open(&self.address(resumes), token, plain).await?;
-        if resumes {
-            link.send(&self.progress.resume()).await?;
+        let resume = resumes.then(|| self.progress.resume());
+        let (url, known) = (self.address(resumes), self.token.clone());
+        let asked = known.is_none().then(|| (self.options.provider)(self.renewed));
+        async move {
+            let token = match asked {
+                Some(asked) => asked.await,
+                None => Ok(known.unwrap_or_default()),
+            };
+            match token {
+                Ok(token) => {
+                    let link = Link::open(&url, &token, plain, resume.as_deref()).await;
+                    Dialled { token: Some(token), link }
+                }
+                Err(why) => Dialled { token: None, link: Err(Trouble::Tokenless(why)) },
+            }
         }
+    }
+
+    fn dialled(&mut self, Dialled { token, link }: Dialled) -> Result<Event, Trouble> {
+        let plain = self.options.plain;
+        self.token = token;
+        self.phase = Phase::Open(Box::new(Open::new(link?, plain)));
         self.begun |= plain;
-        self.phase = Phase::Open(Box::new(Open::new(link, plain)));
         Ok(Event::Opened)
     }
 
@@ -183,7 +212,7 @@ impl Client {
     async fn after(&mut self, trouble: Trouble) -> Result<Option<Event>, Error> {
         let ended = match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Open(open) => Some(open),
-            Phase::Waiting(_) | Phase::Over => None,
+            Phase::Waiting(_) | Phase::Dialling(_) | Phase::Over => None,
         };
         let mut then = trouble.then();
         if trouble.refuses_token() && self.options.renews && !self.renewed {

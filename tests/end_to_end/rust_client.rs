@@ -11,7 +11,7 @@ use postrider::client::{Client, Error, Event, From, Options, Trouble};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::harness::{Api, Cluster, Node, NodeOptions, PATIENCE, RedisServer, settled};
+use crate::harness::{Api, Cluster, Mode, Node, NodeOptions, PATIENCE, Proxy, RedisServer, settled};
 
 fn options(node: &Node) -> Options {
     Options::new(node.url().parse().expect("an address"))
@@ -198,4 +198,38 @@ async fn a_token_is_asked_for_once_more_when_it_was_refused_and_an_operators_clo
         }
     };
     assert!(matches!(end, Err(Error::Final(Trouble::Closed { code: 4403, .. }))), "{end:?}");
+}
+
+/// Found in review: a `select!` whose other branch came more often than a dial takes began it anew each time.
+#[tokio::test]
+async fn a_dial_that_is_dropped_while_it_waits_goes_on_where_it_was() {
+    let node = Node::start(NodeOptions::default()).await;
+    let network = Proxy::start(node.address()).await;
+    network.set_both(Mode::Delay(Duration::from_millis(60)));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let provider = move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            Ok("ann".to_owned())
+        }
+    };
+    let options = Options::new(format!("http://{}", network.address()).parse().expect("an address"));
+    let mut client = Client::new(options.token_provider(provider));
+    let connecting = async {
+        loop {
+            tokio::select! {
+                biased;
+                event = client.next() => match event.expect("it goes on").expect("more") {
+                    Event::Opened => {}
+                    Event::Connected(session) => break assert_eq!(session.user, "ann"),
+                    other => panic!("{other:?}"),
+                },
+                () = tokio::time::sleep(Duration::from_millis(10)) => {}
+            }
+        }
+    };
+    timeout(PATIENCE, connecting).await.expect("connected in time");
+    assert_eq!((asked.load(Ordering::Relaxed), network.connections()), (1, 1));
 }
