@@ -89,10 +89,11 @@ impl Delivery {
     /// detached when it closes, whatever this returns.
     pub fn open(&self, opening: Opening) -> impl Future<Output = Result<(), OpenError>> + Send + use<> {
         let Opening { session, mut subscriptions, asked, issued_at_ms, heartbeat, limits } = opening;
+        let limits = HelloLimits { topics_max: self.topics_max_of(session.dialect()), ..limits };
         let since = Instant::now();
         let mut refused = Refused::default();
         if let Some(identity) = session.identity() {
-            for channel in self.allowed(&identity.topics, &asked.topics, &mut refused) {
+            for channel in self.allowed(&session, &identity.topics, &asked.topics, &mut refused) {
                 let start = asked.start(identity, &channel);
                 subscriptions.push((channel, start));
             }
