@@ -213,6 +213,8 @@ test('where keys are asked for, the console asks for one, kindly, and keeps it i
 
 test('the front page asks for a token where one is needed', async () => {
   const page = await openPage(browser);
+  const asked = [];
+  page.on('websocket', (socket) => asked.push(socket.url()));
   await page.goto(locked.url);
   await page.getByText('This node asks who you are').waitFor();
   await inspect(page, 'home, locked');
@@ -223,6 +225,16 @@ test('the front page asks for a token where one is needed', async () => {
   await page.getByText('connected as carol').waitFor();
   await page.getByRole('button', { name: 'Push from here' }).click();
   await page.getByText('{"text":"hello 1"}').waitFor();
+  // An address ends in logs.
+  assert(asked.length > 0);
+  assert.deepEqual(asked.filter((address) => /token|ticket/.test(address)), []);
+  await page.context().close();
+});
+
+test('whoever has a name of any letters is connected', async () => {
+  const page = await openPage(browser);
+  await page.goto(`${memory.url}/?user=${encodeURIComponent('Zoë+☕')}`);
+  await page.getByText('connected as Zoë+☕').waitFor();
   await page.context().close();
 });
 
