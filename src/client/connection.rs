@@ -1,6 +1,6 @@
 //! The client itself: when to dial, which address, what follows an end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use super::event::{Error, Event, Trouble};
 use super::link::Link;
 use super::options::{From, Options};
 use super::progress::{Message, Progress};
-use crate::protocol::Position;
+use crate::protocol::close::CloseCode;
+use crate::protocol::{Channel, Position};
 
 /// What a client is doing.
 enum Phase {
@@ -37,6 +38,8 @@ struct Dialled {
 /// A connection that keeps itself up. See the [module](super).
 pub struct Client {
     options: Options,
+    /// The channels of its topics.
+    wanted: BTreeSet<Channel>,
     progress: Progress,
     backoff: Backoff,
     phase: Phase,
@@ -62,6 +65,7 @@ impl Client {
     #[must_use]
     pub fn new(options: Options) -> Self {
         Self {
+            wanted: options.topics.iter().filter_map(|topic| Channel::topic(topic).ok()).collect(),
             progress: Progress::new(options.positions.clone()),
             options,
             backoff: Backoff::default(),
@@ -155,9 +159,8 @@ impl Client {
 
     fn dial(&self) -> impl Future<Output = Dialled> + Send + use<> {
         let plain = self.options.plain;
-        let resumes = !plain && !self.progress.positions().is_empty();
-        let resume = resumes.then(|| self.progress.resume());
-        let (url, known) = (self.address(resumes), self.token.clone());
+        let resume = if plain { None } else { self.progress.resume(&self.wanted) };
+        let (url, known) = (self.address(resume.is_some()), self.token.clone());
         let asked = known.is_none().then(|| (self.options.provider)(self.renewed));
         async move {
             let token = match asked {
@@ -214,6 +217,7 @@ impl Client {
             Phase::Open(open) => Some(open),
             Phase::Waiting(_) | Phase::Dialling(_) | Phase::Over => None,
         };
+        let trouble = self.told_of_size(trouble, ended.as_deref());
         let mut then = trouble.then();
         if trouble.refuses_token() && self.options.renews && !self.renewed {
             (self.token, self.renewed, then) = (None, true, Then::Now);
@@ -233,5 +237,24 @@ impl Client {
             open.link.leave(self.progress.ack()).await;
         }
         Ok(self.untold.take())
+    }
+
+    /// The same trouble; where too much was asked for, with what to do about it.
+    fn told_of_size(&self, trouble: Trouble, ended: Option<&Open>) -> Trouble {
+        let topics = self.wanted.len();
+        match trouble {
+            Trouble::Refused { status: 414 | 431, .. } => Trouble::Impossible(format!(
+                "the names of {topics} topics do not fit into an address that the server takes: listen to fewer"
+            )),
+            Trouble::Closed { code, .. }
+                if code == CloseCode::TOO_BIG.get() && ended.is_some_and(|open| !open.greeted) =>
+            {
+                Trouble::Impossible(format!(
+                    "the positions of {topics} topics do not fit into a frame that the server takes: listen to fewer, \
+                     or raise its frame_bytes_max"
+                ))
+            }
+            trouble => trouble,
+        }
     }
 }
