@@ -318,7 +318,11 @@ class Keeper<T> implements Connection<T> {
     this.#stop();
     const after = afterClose(code);
     if (after === 'token') return this.#renew(code, reason);
-    if (after === 'stop') return this.#end(code, reason);
+    if (after === 'stop') {
+      // Nothing of ours is large but the names and positions of many topics.
+      const advice = code === CLOSE_CODES.too_big ? ': subscribe to fewer topics, or raise frame_bytes_max' : '';
+      return this.#end(code, reason + advice);
+    }
     // The drain has spread its clients already: the moment it named needs no further jitter.
     const atOnce = after === 'now' || leaveInMs !== undefined;
     const delayMs = atOnce && this.#fresh ? 0 : this.#backoff.next();

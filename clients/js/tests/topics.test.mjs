@@ -143,3 +143,11 @@ test('of topics that are not wanted only so many are remembered, and none is tol
   assert.equal(Object.keys(connection.positions).length, 251, 'no more than there were');
   assert.ok([CHANNEL, NEWS, 'all'].every((channel) => channel in connection.positions));
 });
+
+test('more than a node takes in a frame ends the connection with what to do about it', async () => {
+  const { connection, seen, peer } = await begun(many(2_000));
+  await peer.accept();
+  await peer.close(1009, 'the message is above the limit');
+  assert.equal(connection.state, 'disconnected');
+  assert.equal(seen.states.at(-1).reason, 'the message is above the limit: subscribe to fewer topics, or raise frame_bytes_max');
+});
