@@ -418,3 +418,24 @@ async fn a_stream_has_no_more_topics_than_it_can_come_back_to() {
     assert_eq!(stream.wait_messages(3).await.len(), 3);
     assert_eq!(stream.wait_event("hello", PATIENCE).await.json()["resumed"], true);
 }
+
+/// The request of one that comes back is longer by the id: a stream began whose browser then gave up on a 431.
+#[tokio::test]
+async fn a_stream_whose_address_leaves_no_room_to_come_back_is_refused_at_once() {
+    let node = configured("session_topics_max = 1000\n").await;
+    let ask = |count: usize| {
+        let topics: Vec<_> = (0..count).map(|n| format!("topic={n:0>50}")).collect();
+        node.listen("ann").query(&topics.join("&"))
+    };
+    for count in [254, 230, 200, 180] {
+        let stream = ask(count).connect().await;
+        if stream.status() == 200 {
+            stream.wait_event("hello", PATIENCE).await;
+            assert_eq!(ask(count).behind(&stream.last_id()).connect().await.status(), 200, "{count}");
+        } else {
+            let refused: Value = serde_json::from_str(&stream.wait_end().await).expect("a problem document");
+            assert_eq!((stream.status(), &refused["code"]), (422, &json!("invalid_parameter")), "{count}");
+            assert!(count > 180, "{refused}");
+        }
+    }
+}
