@@ -1,7 +1,8 @@
 //! The client itself: when to dial, which address, what follows an end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
@@ -14,19 +15,31 @@ use super::event::{Error, Event, Trouble};
 use super::link::Link;
 use super::options::{From, Options};
 use super::progress::{Message, Progress};
-use crate::protocol::Position;
+use crate::protocol::close::CloseCode;
+use crate::protocol::{Channel, Position};
 
 /// What a client is doing.
 enum Phase {
     /// Nothing, until then.
     Waiting(Instant),
+    /// Kept here, so that whoever drops [`Client::next`] does not begin it anew.
+    Dialling(Pin<Box<dyn Future<Output = Dialled> + Send>>),
     Open(Box<Open>),
     Over,
+}
+
+/// What came of a dial.
+struct Dialled {
+    /// Good for the next one, too, whatever came of this.
+    token: Option<String>,
+    link: Result<Link, Trouble>,
 }
 
 /// A connection that keeps itself up. See the [module](super).
 pub struct Client {
     options: Options,
+    /// The channels of its topics.
+    wanted: BTreeSet<Channel>,
     progress: Progress,
     backoff: Backoff,
     phase: Phase,
@@ -52,6 +65,7 @@ impl Client {
     #[must_use]
     pub fn new(options: Options) -> Self {
         Self {
+            wanted: options.topics.iter().filter_map(|topic| Channel::topic(topic).ok()).collect(),
             progress: Progress::new(options.positions.clone()),
             options,
             backoff: Backoff::default(),
@@ -84,13 +98,19 @@ impl Client {
         if let Some(event) = self.untold.take() {
             return Ok(Some(event));
         }
-        let met = match &mut self.phase {
-            Phase::Over => return Ok(None),
-            Phase::Waiting(until) => {
-                sleep_until(*until).await;
-                self.dial().await
+        let met = loop {
+            match &mut self.phase {
+                Phase::Over => return Ok(None),
+                Phase::Waiting(until) => {
+                    sleep_until(*until).await;
+                    self.phase = Phase::Dialling(Box::pin(self.dial()));
+                }
+                Phase::Dialling(dialling) => {
+                    let dialled = dialling.await;
+                    break self.dialled(dialled).map_err(Met::Trouble);
+                }
+                Phase::Open(open) => break open.converse(&mut self.progress, self.options.plain).await,
             }
-            Phase::Open(open) => open.converse(&mut self.progress, self.options.plain).await,
         };
         match met {
             Ok(event) => {
@@ -137,19 +157,31 @@ impl Client {
         }
     }
 
-    async fn dial(&mut self) -> Result<Event, Met> {
-        if self.token.is_none() {
-            let asked = (self.options.provider)(self.renewed).await;
-            self.token = Some(asked.map_err(Trouble::Tokenless)?);
+    fn dial(&self) -> impl Future<Output = Dialled> + Send + use<> {
+        let plain = self.options.plain;
+        let resume = if plain { None } else { self.progress.resume(&self.wanted) };
+        let (url, known) = (self.address(resume.is_some()), self.token.clone());
+        let asked = known.is_none().then(|| (self.options.provider)(self.renewed));
+        async move {
+            let token = match asked {
+                Some(asked) => asked.await,
+                None => Ok(known.unwrap_or_default()),
+            };
+            match token {
+                Ok(token) => {
+                    let link = Link::open(&url, &token, plain, resume.as_deref()).await;
+                    Dialled { token: Some(token), link }
+                }
+                Err(why) => Dialled { token: None, link: Err(Trouble::Tokenless(why)) },
+            }
         }
-        let (token, plain) = (self.token.as_deref().unwrap_or_default(), self.options.plain);
-        let resumes = !plain && !self.progress.positions().is_empty();
-        let mut link = Link::open(&self.address(resumes), token, plain).await?;
-        if resumes {
-            link.send(&self.progress.resume()).await?;
-        }
+    }
+
+    fn dialled(&mut self, Dialled { token, link }: Dialled) -> Result<Event, Trouble> {
+        let plain = self.options.plain;
+        self.token = token;
+        self.phase = Phase::Open(Box::new(Open::new(link?, plain)));
         self.begun |= plain;
-        self.phase = Phase::Open(Box::new(Open::new(link, plain)));
         Ok(Event::Opened)
     }
 
@@ -183,8 +215,9 @@ impl Client {
     async fn after(&mut self, trouble: Trouble) -> Result<Option<Event>, Error> {
         let ended = match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Open(open) => Some(open),
-            Phase::Waiting(_) | Phase::Over => None,
+            Phase::Waiting(_) | Phase::Dialling(_) | Phase::Over => None,
         };
+        let trouble = self.told_of_size(trouble, ended.as_deref());
         let mut then = trouble.then();
         if trouble.refuses_token() && self.options.renews && !self.renewed {
             (self.token, self.renewed, then) = (None, true, Then::Now);
@@ -204,5 +237,24 @@ impl Client {
             open.link.leave(self.progress.ack()).await;
         }
         Ok(self.untold.take())
+    }
+
+    /// The same trouble; where too much was asked for, with what to do about it.
+    fn told_of_size(&self, trouble: Trouble, ended: Option<&Open>) -> Trouble {
+        let topics = self.wanted.len();
+        match trouble {
+            Trouble::Refused { status: 414 | 431, .. } => Trouble::Impossible(format!(
+                "the names of {topics} topics do not fit into an address that the server takes: listen to fewer"
+            )),
+            Trouble::Closed { code, .. }
+                if code == CloseCode::TOO_BIG.get() && ended.is_some_and(|open| !open.greeted) =>
+            {
+                Trouble::Impossible(format!(
+                    "the positions of {topics} topics do not fit into a frame that the server takes: listen to fewer, \
+                     or raise its frame_bytes_max"
+                ))
+            }
+            trouble => trouble,
+        }
     }
 }

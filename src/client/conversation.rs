@@ -35,7 +35,8 @@ pub(super) struct Open {
     leave_at: Option<Instant>,
     ack_at: Option<Instant>,
     owes_pong: bool,
-    greeted: bool,
+    /// The session is set up.
+    pub(super) greeted: bool,
 }
 
 impl Open {

@@ -32,8 +32,21 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Dials an address, query included.
-    pub(super) async fn open(url: &Url, token: &str, plain: bool) -> Result<Self, Trouble> {
+    /// Dials an address, query included, and says there what is to be said first.
+    pub(super) async fn open(
+        url: &Url,
+        token: &str,
+        plain: bool,
+        first: Option<&str>,
+    ) -> Result<Self, Trouble> {
+        let mut link = Self::shake_hands(url, token, plain).await?;
+        if let Some(first) = first {
+            link.send(first).await?;
+        }
+        Ok(link)
+    }
+
+    async fn shake_hands(url: &Url, token: &str, plain: bool) -> Result<Self, Trouble> {
         let unreachable =
             |why: String| Trouble::Unreachable(format!("failed to reach {}: {why}", origin(url)));
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();

@@ -24,9 +24,9 @@
 //! A message is acknowledged when the next event is asked for, or, where
 //! [`Options::manual_acks`] was chosen, when [`Client::acknowledge`] is: a program
 //! that dies while it handles one gets it again. [`Client::next`] may be dropped while
-//! it waits, as `select!` does, and nothing is lost; but only while it is awaited
-//! is the node answered, so a handler that takes longer than the heartbeat should
-//! do its work elsewhere.
+//! it waits, as `select!` does, and nothing is lost nor begun anew; but only while it
+//! is awaited is the node answered, so a handler that takes longer than the heartbeat
+//! should do its work elsewhere.
 //!
 //! Knows the words of [`crate::protocol`] and nothing else of ours. Speaks
 //! WebSocket without TLS, as nodes do; before a node that speaks TLS stands a

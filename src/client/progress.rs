@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::protocol::Position;
+use crate::protocol::{Channel, Position};
 
 /// A session that is set up.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -247,9 +247,15 @@ impl Progress {
         &self.positions
     }
 
-    /// The frame that tells a new connection where to go on.
-    pub(super) fn resume(&self) -> String {
-        json!({"type": "resume", "positions": self.positions}).to_string()
+    /// The frame that tells a new connection where to go on, if there is something
+    /// to tell: nothing of topics that are not among the wanted ones.
+    pub(super) fn resume(&self, wanted: &BTreeSet<Channel>) -> Option<String> {
+        let is_wanted = |name: &str| match name.parse::<Channel>() {
+            Ok(channel) => channel.topic_name().is_none() || wanted.contains(&channel),
+            Err(_) => false,
+        };
+        let positions: BTreeMap<_, _> = self.positions.iter().filter(|(name, _)| is_wanted(name)).collect();
+        (!positions.is_empty()).then(|| json!({"type": "resume", "positions": positions}).to_string())
     }
 }
 
@@ -331,7 +337,7 @@ mod tests {
         data(&mut progress, &message(5, "1"));
         // The next connection's hello repeats where it begins; that is no step back.
         progress.take(HELLO).expect("a frame");
-        let resume = progress.resume();
+        let resume = progress.resume(&BTreeSet::new()).expect("something to resume");
         assert!(resume.contains(r#""user:alice":"0000000000000001.5""#), "{resume}");
         assert!(resume.contains(r#""all":"0000000000000002.1""#), "{resume}");
         assert_eq!(data(&mut progress, &message(5, "1")), None);

@@ -235,7 +235,8 @@ settings! {
         /// The largest frame a client may send.
         frame_bytes_max: usize, key "frame_bytes_max", rule Count("bytes", KIB..=MIB), default 65_536,
             example "65536";
-        /// Topics that one session may listen to; 0 leaves it its user's channel and everyone's.
+        /// Topics that one session may listen to, an event stream to 254 at most; 0 leaves it its user's channel and
+        /// everyone's.
         session_topics_max: usize, key "session_topics_max", rule Count("topics", 0..=10_000), default 100,
             example "100";
         /// How often an idle session is pinged; below the idle timeout of any proxy in between.

@@ -17,9 +17,13 @@ let pushed = 0;
 
 themeSwitch($('bar'));
 
+/** A word of a shell's, whatever is in it. */
+const word = (text) => (/^[\w./:[\]-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+
 function commandFor(name) {
   const auth = key.get() ? " \\\n  -H 'authorization: Bearer '\"$POSTRIDER_API_KEY\"" : '';
-  return `curl ${location.origin}/v1/push${auth} \\\n  -H 'content-type: application/json' \\\n  -d '{"to": "user:${name}", "data": {"text": "hello"}}'`;
+  const body = `{"to": ${JSON.stringify(`user:${name}`)}, "data": {"text": "hello"}}`;
+  return `curl ${word(`${location.origin}/v1/push`)}${auth} \\\n  -H 'content-type: application/json' \\\n  -d ${word(body)}`;
 }
 
 function introduce(name) {

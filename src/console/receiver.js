@@ -9,6 +9,11 @@ function after(code) {
   return code >= 4200 && code < 4300 ? 'now' : 'later';
 }
 
+function base64url(text) {
+  const bytes = Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte));
+  return btoa(bytes.join('')).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+}
+
 export class Receiver {
   /** Handlers: `onmessage(frame)`, `onstate(state, text)`, `ongap(frame)`. */
   constructor(token, { device, from = 'now', ...handlers }) {
@@ -18,13 +23,13 @@ export class Receiver {
 
   open() {
     const url = new URL('/v1/ws', location.href.replace(/^http/, 'ws'));
-    url.searchParams.set('token', this.token);
     if (this.device) url.searchParams.set('device', this.device);
     const resuming = Object.keys(this.positions).length > 0;
     if (resuming) url.searchParams.set('resume', '1');
     else if (this.from) url.searchParams.set('from', this.from);
     this.state('connecting', this.connects ? 'reconnecting' : 'connecting');
-    const socket = (this.socket = new WebSocket(url, 'postrider.v1+json'));
+    // Not in the address, which ends in logs.
+    const socket = (this.socket = new WebSocket(url, ['postrider.v1+json', `bearer.${base64url(this.token)}`]));
     socket.onopen = () => resuming && socket.send(JSON.stringify({ type: 'resume', positions: this.positions }));
     socket.onmessage = ({ data }) => this.take(JSON.parse(data), socket);
     socket.onclose = ({ code, reason }) => socket === this.socket && this.closed(code, reason);

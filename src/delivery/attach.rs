@@ -89,10 +89,11 @@ impl Delivery {
     /// detached when it closes, whatever this returns.
     pub fn open(&self, opening: Opening) -> impl Future<Output = Result<(), OpenError>> + Send + use<> {
         let Opening { session, mut subscriptions, asked, issued_at_ms, heartbeat, limits } = opening;
+        let limits = HelloLimits { topics_max: self.topics_max_of(session.dialect()), ..limits };
         let since = Instant::now();
         let mut refused = Refused::default();
         if let Some(identity) = session.identity() {
-            for channel in self.allowed(&identity.topics, &asked.topics, &mut refused) {
+            for channel in self.allowed(&session, &identity.topics, &asked.topics, &mut refused) {
                 let start = asked.start(identity, &channel);
                 subscriptions.push((channel, start));
             }
@@ -234,7 +235,10 @@ impl Delivery {
     }
 
     pub(super) fn gauge_held(&self) {
-        let Inner { metrics, registry, .. } = &*self.inner;
+        let Inner { metrics, registry, gauging, .. } = &*self.inner;
+        // Read and set in one, or of two that change at once the first would set
+        // what it had read before the last.
+        let _ordered = gauging.lock().expect("no panic while held");
         for dialect in Dialect::ALL {
             metrics.sessions.with(dialect.label()).set(registry.sessions_len_of(dialect) as f64);
         }
@@ -288,4 +292,32 @@ impl<'a> Begun<'a> {
 /// would be told nothing of what others received and the mailbox lost meanwhile.
 fn safe_begin(page: &Page) -> Position {
     page.gap.as_ref().and_then(|gap| gap.from).or_else(|| begin(page)).unwrap_or(Position::BEGINNING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{alice, attach_to, start_on};
+    use super::*;
+    use crate::store::{Limits, memory};
+
+    async fn start() -> Delivery {
+        start_on(Arc::new(memory::Store::new(Limits::default()))).await
+    }
+
+    fn gauge(delivery: &Delivery, series: &str) -> f64 {
+        let page = delivery.inner.metrics.render();
+        let value = page.lines().find_map(|line| line.strip_prefix(series));
+        value.expect("the metric is there").trim().parse().expect("a number")
+    }
+
+    /// Found in review: the gauge was set when a session left, and its channel was held for a linger more.
+    #[tokio::test(start_paused = true)]
+    async fn a_channel_that_was_released_is_not_counted_as_held() {
+        let delivery = start().await;
+        let (session, _run, _client) = attach_to(&delivery, Arc::default(), alice(), Start::Now).await;
+        assert_eq!(gauge(&delivery, "postrider_channels_held "), 1.0);
+        delivery.detach(&session);
+        tokio::time::sleep(delivery.inner.options.linger * 2).await;
+        assert_eq!(gauge(&delivery, "postrider_channels_held "), 0.0);
+    }
 }

@@ -145,6 +145,9 @@ impl Delivery {
             }
         }
         let (sessions, generation) = self.inner.registry.release(&channel);
+        if sessions == 0 {
+            self.gauge_held();
+        }
         match store.leave(node, &channel, generation, sessions).await {
             Ok(()) => self.may_have_turned(&channel, sessions > 0),
             Err(error) => {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::protocol::close::CloseCode;
-use crate::protocol::event_id::{EventId, Mark};
-use crate::protocol::frame::{ClientFrame, From, ServerFrame};
+use crate::protocol::event_id::{CHANNELS_MAX, EventId, Mark};
+use crate::protocol::frame::{ClientFrame, Dialect, From, ServerFrame};
 use crate::protocol::{Channel, Grant, Position};
 use crate::session::{Identity, Session};
 use crate::store::Start;
@@ -16,6 +16,9 @@ use super::registry::Place;
 
 /// Frames kept for a session that was not greeted yet.
 const EARLY_MAX: usize = 16;
+/// Topics of one event stream: a client comes back with an id that tells of its
+/// user's channel and everyone's besides.
+const STREAM_TOPICS_MAX: usize = CHANNELS_MAX - 2;
 
 /// What a session asks for.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +112,10 @@ impl Refusal {
         match self {
             Self::Invalid => "a topic is a name of 1 to 200 bytes without spaces or '*', like orders.42",
             Self::NotAllowed => "the token's claim 'topics' does not allow this: connect with one that does",
-            Self::TooMany => "as many topics as a session may have (limits.topics_max): unsubscribe first",
+            Self::TooMany => {
+                "as many topics as a session may have (limits.topics_max, 254 at most of an event stream): \
+                 give some up first"
+            }
             Self::Store => "the store is away: subscribe again in a moment",
         }
     }
@@ -145,6 +151,12 @@ impl Delivery {
         self.inner.options.topics_max
     }
 
+    /// The same of a session that speaks like this.
+    pub(super) fn topics_max_of(&self, dialect: Dialect) -> usize {
+        let topics_max = self.topics_max();
+        if dialect == Dialect::Events { topics_max.min(STREAM_TOPICS_MAX) } else { topics_max }
+    }
+
     /// Whether a token lets its bearer listen to a channel at all.
     #[must_use]
     pub fn may_follow(&self, identity: &Identity, channel: &Channel) -> bool {
@@ -153,14 +165,21 @@ impl Delivery {
     }
 
     /// The channels of the topics that the session may listen to.
-    pub(super) fn allowed(&self, granted: &Grant, topics: &[String], refused: &mut Refused) -> Vec<Channel> {
+    pub(super) fn allowed(
+        &self,
+        session: &Session,
+        granted: &Grant,
+        topics: &[String],
+        refused: &mut Refused,
+    ) -> Vec<Channel> {
+        let topics_max = self.topics_max_of(session.dialect());
         let mut channels: Vec<Channel> = Vec::new();
         for topic in topics {
             match Channel::topic(topic) {
                 Err(_) => refused.add(Refusal::Invalid, topic),
                 Ok(channel) if !granted.allows(&channel) => refused.add(Refusal::NotAllowed, topic),
                 Ok(channel) if channels.contains(&channel) => {}
-                Ok(_) if channels.len() >= self.inner.options.topics_max => {
+                Ok(_) if channels.len() >= topics_max => {
                     refused.add(Refusal::TooMany, topic);
                 }
                 Ok(channel) => channels.push(channel),
@@ -211,8 +230,9 @@ impl Delivery {
         let (mut joining, mut listening) = (Vec::new(), Vec::new());
         let granted = self.inner.registry.granted(session.id());
         let granted = granted.as_ref().unwrap_or(&identity.topics);
-        for channel in self.allowed(granted, &asked.topics, &mut refused) {
-            match self.inner.registry.place(session.id(), &channel, self.inner.options.topics_max) {
+        let topics_max = self.topics_max_of(session.dialect());
+        for channel in self.allowed(session, granted, &asked.topics, &mut refused) {
+            match self.inner.registry.place(session.id(), &channel, topics_max) {
                 Place::Free => {
                     let start = asked.start(identity, &channel);
                     let one = self.begin(session, channel, start);

@@ -15,14 +15,15 @@ use warp::http::{HeaderMap, StatusCode};
 use warp::reply::{Reply, Response};
 
 use crate::protocol::close::CloseCode;
-use crate::protocol::event_id::CHANNELS_MAX;
+use crate::protocol::event_id::{CHANNELS_MAX, text_bytes_max};
 use crate::protocol::frame::ServerFrame;
 use crate::protocol::rest::AcksBody;
 use crate::protocol::{Channel, sse};
 use crate::session;
 
 use super::auth::AuthError;
-use super::handshake::{Admission, Refusal, Wish};
+use super::handshake::{Admission, LAST_EVENT_ID, Refusal, Wish};
+use super::server::HEAD_BYTES_MAX;
 use super::service::Seat;
 use super::{App, ClientAddress, Problem, body, trace};
 
@@ -50,6 +51,12 @@ impl App {
             return Ok(come_back(code, &problem.detail));
         }
         let wish = Wish::events(headers, query);
+        if !can_come_back(headers, query, wish.asked.topics.len()) {
+            self.refused("handshake");
+            let detail =
+                "the address leaves no room for Last-Event-ID: ask for fewer topics, or use a WebSocket";
+            return Err(Problem::invalid("invalid_parameter", detail));
+        }
         let visitor = match self.visitor(client) {
             Ok(visitor) => visitor,
             Err(problem) => return Ok(come_back(CloseCode::OVERLOADED, &problem.detail)),
@@ -129,6 +136,20 @@ impl App {
         head.extend_from_slice(&sse::encode_retry(rand::random_range(RETRY_MS)));
         head.into()
     }
+}
+
+/// Whether the same request with an id of the stream's is one that we take:
+/// browsers would give up for good if it were not. Who gives positions of its own
+/// has no need of ids.
+fn can_come_back(headers: &HeaderMap, query: &str, topics: usize) -> bool {
+    const AROUND: usize = "GET /v1/events? HTTP/1.1\r\nLast-Event-ID: \r\n\r\n".len();
+    let line =
+        |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
+    let head = AROUND + query.len() + headers.iter().map(line).sum::<usize>();
+    let id = text_bytes_max((topics + 1).min(CHANNELS_MAX));
+    head + id <= HEAD_BYTES_MAX
+        || headers.contains_key(LAST_EVENT_ID)
+        || url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "positions")
 }
 
 fn stream_headers() -> HeaderMap {

@@ -15,7 +15,7 @@ use super::credentials::{Presented, presented};
 use super::gate::Gate;
 
 /// The header in which the client of an event stream says what it had last.
-const LAST_EVENT_ID: &str = "last-event-id";
+pub(super) const LAST_EVENT_ID: &str = "last-event-id";
 
 const BAD_LAST_EVENT_ID: &str = "Last-Event-ID must be the id of an event of this stream, unchanged";
 const BAD_POSITIONS: &str = "?positions= must be JSON like {\"user:alice\": \"…\"}, each position unchanged";

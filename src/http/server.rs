@@ -32,7 +32,7 @@ const REQUEST_CONNECTIONS: usize = 1_024;
 /// Connections that wait to be accepted: a crash elsewhere brings thousands at once.
 const BACKLOG: u32 = 4_096;
 /// The largest request head, and what hyper reads at once.
-const HEAD_BYTES_MAX: usize = 16 * 1_024;
+pub(super) const HEAD_BYTES_MAX: usize = 16 * 1_024;
 /// How long a connection that came before the end may take to say what it
 /// wants: its request was on the way.
 const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);

@@ -15,6 +15,14 @@ pub const CHANNELS_MAX: usize = 256;
 /// The longest text: as many channels, none of them with a small number.
 const TEXT_BYTES_MAX: usize = 8 * 1_024;
 
+/// No text of so many channels is longer.
+#[must_use]
+pub const fn text_bytes_max(channels: usize) -> usize {
+    const OWN_BYTES_MAX: usize = 40;
+    const OTHER_BYTES_MAX: usize = 4 + 8 + 8;
+    OWN_BYTES_MAX + (channels * OTHER_BYTES_MAX).div_ceil(3) * 4
+}
+
 /// What stands for nothing: a channel to which nothing was ever sent.
 const NOTHING: &str = "-";
 /// Between the user's own position and the others.
@@ -222,7 +230,8 @@ mod tests {
             id.set(&topic(&number.to_string()), largest);
         }
         assert_eq!(id.to_string().parse(), Ok(id.clone()));
-        assert!(id.to_string().len() <= TEXT_BYTES_MAX);
+        assert!(id.to_string().len() <= text_bytes_max(CHANNELS_MAX));
+        assert!(text_bytes_max(CHANNELS_MAX) <= TEXT_BYTES_MAX);
         id.set(&topic("one-more"), BEGINNING);
         assert_eq!(id.to_string().parse::<EventId>(), Err(ParseEventIdError));
     }

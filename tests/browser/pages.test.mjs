@@ -1,7 +1,11 @@
 // The pages as a new user meets them.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { execFileSync } from 'node:child_process';
 import { createHmac } from 'node:crypto';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import WebSocket from 'ws';
 import { inspect, NARROW, openPage, picture, startBalancer, startBrowser, startNode, startRedis, until, WIDE } from './support.mjs';
 
@@ -45,7 +49,6 @@ test('a newcomer sees a message arrive, by the button and by the command', async
     // The command as it stands on the page, run by a shell.
     const command = await page.locator('#curl').textContent();
     assert.match(command, /^curl http:\/\/127\.0\.0\.1:\d+\/v1\/push/);
-    const { execFileSync } = await import('node:child_process');
     const answer = JSON.parse(execFileSync('bash', ['-c', command], { stdio: ['ignore', 'pipe', 'ignore'] }));
     assert.equal(answer.channel, 'user:alice');
     await page.getByRole('list', { name: 'Messages received' }).getByText('{"text":"hello"}', { exact: true }).first().waitFor();
@@ -54,6 +57,24 @@ test('a newcomer sees a message arrive, by the button and by the command', async
     await picture(page, `home-${name(viewport, colorScheme)}`);
     await page.context().close();
   }
+});
+
+// Found in review: a link with somebody's own command in it had the page offer that command to be run.
+test('whatever the address says is only a name to the command that the page offers', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'postrider-command-'));
+  const page = await openPage(browser);
+  for (const user of ["x'$(touch ran)'", 'x"`touch ran`"; touch ran', "'\\''"]) {
+    await page.goto(`${memory.url}/?user=${encodeURIComponent(user)}`);
+    const command = await page.locator('#curl').textContent();
+    // In place of curl, what shows the words that it would be given.
+    const show = `curl() { printf '%s\\0' "$@"; }\n${command}`;
+    const words = execFileSync('bash', ['-c', show], { cwd: folder, encoding: 'utf8' }).split('\0').slice(0, -1);
+    assert.equal(JSON.parse(words.at(-1)).to, `user:${user}`);
+    assert.deepEqual(words.slice(0, -1), [`${memory.url}/v1/push`, '-H', 'content-type: application/json', '-d']);
+    assert.deepEqual(readdirSync(folder), []);
+  }
+  rmSync(folder, { recursive: true, force: true });
+  await page.context().close();
 });
 
 test('a node is killed while messages are counted, and nothing is lost', async () => {
@@ -192,6 +213,8 @@ test('where keys are asked for, the console asks for one, kindly, and keeps it i
 
 test('the front page asks for a token where one is needed', async () => {
   const page = await openPage(browser);
+  const asked = [];
+  page.on('websocket', (socket) => asked.push(socket.url()));
   await page.goto(locked.url);
   await page.getByText('This node asks who you are').waitFor();
   await inspect(page, 'home, locked');
@@ -202,6 +225,16 @@ test('the front page asks for a token where one is needed', async () => {
   await page.getByText('connected as carol').waitFor();
   await page.getByRole('button', { name: 'Push from here' }).click();
   await page.getByText('{"text":"hello 1"}').waitFor();
+  // An address ends in logs.
+  assert(asked.length > 0);
+  assert.deepEqual(asked.filter((address) => /token|ticket/.test(address)), []);
+  await page.context().close();
+});
+
+test('whoever has a name of any letters is connected', async () => {
+  const page = await openPage(browser);
+  await page.goto(`${memory.url}/?user=${encodeURIComponent('Zoë+☕')}`);
+  await page.getByText('connected as Zoë+☕').waitFor();
   await page.context().close();
 });
 

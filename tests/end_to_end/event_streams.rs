@@ -398,3 +398,44 @@ async fn clients_that_vanish_at_once_leave_no_session() {
     .await;
     assert_eq!(node.api().metric("postrider_connects_total{dialect=\"events\"}").await, 50.0);
 }
+
+/// Found in review: with more topics than an id tells of, `hello` brought an id that the node refused.
+#[tokio::test]
+async fn a_stream_has_no_more_topics_than_it_can_come_back_to() {
+    let node = configured("session_topics_max = 1000\n").await;
+    let topics: Vec<_> = (0..300).map(|n| format!("topic=t{n}")).collect();
+    let ask = || node.listen("ann").query(&topics.join("&"));
+    let stream = ask().greeted().await;
+    assert_eq!(stream.events()[0].json()["limits"]["topics_max"], 254);
+    let refused = stream.wait_event("error", PATIENCE).await.json();
+    assert_eq!(refused["code"], "too_many_topics");
+    assert_eq!(refused["topics"], json!((254..300).map(|n| format!("t{n}")).collect::<Vec<_>>()));
+    let id = stream.last_id();
+    drop(stream);
+    node.api().push(&json!({"to": ["topic:t0", "topic:t253", "all"], "data": "hi"})).await.expect(202);
+    let stream = ask().behind(&id).connect().await;
+    assert_eq!(stream.status(), 200);
+    assert_eq!(stream.wait_messages(3).await.len(), 3);
+    assert_eq!(stream.wait_event("hello", PATIENCE).await.json()["resumed"], true);
+}
+
+/// The request of one that comes back is longer by the id: a stream began whose browser then gave up on a 431.
+#[tokio::test]
+async fn a_stream_whose_address_leaves_no_room_to_come_back_is_refused_at_once() {
+    let node = configured("session_topics_max = 1000\n").await;
+    let ask = |count: usize| {
+        let topics: Vec<_> = (0..count).map(|n| format!("topic={n:0>50}")).collect();
+        node.listen("ann").query(&topics.join("&"))
+    };
+    for count in [254, 230, 200, 180] {
+        let stream = ask(count).connect().await;
+        if stream.status() == 200 {
+            stream.wait_event("hello", PATIENCE).await;
+            assert_eq!(ask(count).behind(&stream.last_id()).connect().await.status(), 200, "{count}");
+        } else {
+            let refused: Value = serde_json::from_str(&stream.wait_end().await).expect("a problem document");
+            assert_eq!((stream.status(), &refused["code"]), (422, &json!("invalid_parameter")), "{count}");
+            assert!(count > 180, "{refused}");
+        }
+    }
+}

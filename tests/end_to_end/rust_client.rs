@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use postrider::client::{Client, Error, Event, From, Options, Trouble};
+use postrider::protocol::Position;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::harness::{Api, Cluster, Node, NodeOptions, PATIENCE, RedisServer, settled};
+use crate::harness::{Api, Cluster, Mode, Node, NodeOptions, PATIENCE, Proxy, RedisServer, settled};
 
 fn options(node: &Node) -> Options {
     Options::new(node.url().parse().expect("an address"))
@@ -198,4 +199,71 @@ async fn a_token_is_asked_for_once_more_when_it_was_refused_and_an_operators_clo
         }
     };
     assert!(matches!(end, Err(Error::Final(Trouble::Closed { code: 4403, .. }))), "{end:?}");
+}
+
+/// Found in review: a `select!` whose other branch came more often than a dial takes began it anew each time.
+#[tokio::test]
+async fn a_dial_that_is_dropped_while_it_waits_goes_on_where_it_was() {
+    let node = Node::start(NodeOptions::default()).await;
+    let network = Proxy::start(node.address()).await;
+    network.set_both(Mode::Delay(Duration::from_millis(60)));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let provider = move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            Ok("ann".to_owned())
+        }
+    };
+    let options = Options::new(format!("http://{}", network.address()).parse().expect("an address"));
+    let mut client = Client::new(options.token_provider(provider));
+    let connecting = async {
+        loop {
+            tokio::select! {
+                biased;
+                event = client.next() => match event.expect("it goes on").expect("more") {
+                    Event::Opened => {}
+                    Event::Connected(session) => break assert_eq!(session.user, "ann"),
+                    other => panic!("{other:?}"),
+                },
+                () = tokio::time::sleep(Duration::from_millis(10)) => {}
+            }
+        }
+    };
+    timeout(PATIENCE, connecting).await.expect("connected in time");
+    assert_eq!((asked.load(Ordering::Relaxed), network.connections()), (1, 1));
+}
+
+/// Found in review: positions of channels that are not wanted filled the first frame until the node refused it.
+#[tokio::test]
+async fn only_positions_of_what_is_wanted_are_told_and_what_cannot_be_told_is_an_error_that_says_what_to_do()
+{
+    let config = "session_topics_max = 1000\nframe_bytes_max = 2048\n";
+    let node = Node::start(NodeOptions { config: Some(config.to_owned()), ..NodeOptions::default() }).await;
+    let position = node.api().push_to("ann", 1).await["pos"].as_str().expect("a position").to_owned();
+    let position: Position = position.parse().expect("a position");
+    let of_topics = (0..1_000).map(|n| (format!("topic:t{n}"), position));
+    let positions: BTreeMap<_, _> = of_topics.chain([("user:ann".to_owned(), position)]).collect();
+    let ask = || options(&node).token("ann").positions(positions.clone());
+    let mut client = Client::new(ask().topic("news"));
+    while !matches!(next(&mut client).await.expect("it goes on").expect("more"), Event::Connected(_)) {}
+    node.api().push_to("ann", 2).await;
+    assert_eq!(messages(&mut client, 1).await, [2]);
+    assert_eq!(client.positions().len(), 1_003, "they are kept all the same: another process may want them");
+
+    let end = async |topics: Vec<String>| {
+        let mut client = Client::new(topics.into_iter().fold(ask(), Options::topic));
+        loop {
+            match next(&mut client).await {
+                Ok(Some(Event::Opened)) => {}
+                Err(Error::Final(Trouble::Impossible(text))) => break text,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let many = end((0..100).map(|n| format!("t{n}")).collect()).await;
+    assert!(many.contains("100 topics") && many.contains("frame_bytes_max"), "{many}");
+    let long = end((0..100).map(|n| format!("{n}{}", "x".repeat(190))).collect()).await;
+    assert!(long.contains("100 topics") && long.contains("listen to fewer"), "{long}");
 }

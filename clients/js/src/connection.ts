@@ -93,7 +93,7 @@ class Keeper<T> implements Connection<T> {
     this.#timeoutMs = options.connectTimeoutMs ?? 10_000;
     this.#recent = new Recent(options.idsMax ?? 1_000);
     this.#backoff = new Backoff(options.backoffMs ?? 1_000, options.backoffMsMax ?? 30_000);
-    this.#progress = new Progress(options.storage, (error) =>
+    this.#progress = new Progress(options.storage, this.#topics, (error) =>
       this.#report('storage', `positions are not kept: ${textOf(error)}`, error),
     );
   }
@@ -218,7 +218,7 @@ class Keeper<T> implements Connection<T> {
 
   #resume(link: Link): void {
     const topics = this.#topics.restart();
-    link.send({ type: 'resume', positions: this.positions, ...(topics.length > 0 && { topics }) });
+    link.send({ type: 'resume', positions: this.#topics.toResume(this.positions), ...(topics.length > 0 && { topics }) });
   }
 
   #frame(link: Link, frame: ServerFrame | undefined): void {
@@ -258,6 +258,7 @@ class Keeper<T> implements Connection<T> {
     const transport = this.#transport;
     this.#session = { session, node, user, device, transport, resumed };
     this.#blocked = transport === 'sse' ? this.#blocked + 1 : 0;
+    this.#topics.own = `user:${user}`;
     this.#progress.begin(hello.positions);
     this.#progress.tellAgain();
     this.#ackSoon();
@@ -317,7 +318,11 @@ class Keeper<T> implements Connection<T> {
     this.#stop();
     const after = afterClose(code);
     if (after === 'token') return this.#renew(code, reason);
-    if (after === 'stop') return this.#end(code, reason);
+    if (after === 'stop') {
+      // Nothing of ours is large but the names and positions of many topics.
+      const advice = code === CLOSE_CODES.too_big ? ': subscribe to fewer topics, or raise frame_bytes_max' : '';
+      return this.#end(code, reason + advice);
+    }
     // The drain has spread its clients already: the moment it named needs no further jitter.
     const atOnce = after === 'now' || leaveInMs !== undefined;
     const delayMs = atOnce && this.#fresh ? 0 : this.#backoff.next();

@@ -3,8 +3,8 @@ export class PostriderError extends Error {
   override readonly name: string = 'PostriderError';
   /**
    * Stable, for programs: `token` (getToken failed), `storage` (positions could not be loaded or
-   * saved), `bad_frame` (what came was no envelope), `listener` (one of yours threw), or the code
-   * of an `error` frame.
+   * saved), `bad_frame` (what came was no envelope), `listener` (one of yours threw), `too_long`
+   * (an event stream cannot be asked for with so many topics), or the code of an `error` frame.
    */
   readonly code: string;
 

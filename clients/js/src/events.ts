@@ -4,8 +4,15 @@
 
 import { CLOSE_CODES } from './close.js';
 import { textOf } from './errors.js';
-import type { ClientFrame } from './frames.js';
+import type { ClientFrame, ServerFrame } from './frames.js';
 import { runtime, type Answer, type ParsedUrl, type WebSocketLike } from './runtime.js';
+
+/** A node takes no longer head of a request, and these statuses say that somebody on the way takes less. */
+const HEAD_BYTES_MAX = 16_384;
+const TOO_LONG = [414, 431];
+const TOO_LONG_ADVICE =
+  'the address of the event stream, which names all topics and positions, is too long: subscribe to fewer topics, ' +
+  'or let WebSockets through';
 
 /** What statuses that no new try can help would be as close codes. */
 const CODES: Record<number, number> = { 401: 4403, 403: 4001, 422: 4002 };
@@ -77,11 +84,19 @@ export class EventStream implements WebSocketLike {
   async #fetch(url: ParsedUrl, init: Record<string, unknown>): Promise<Answer> {
     const headers: Record<string, string> = { ...(init.headers as object) };
     if (this.#token !== undefined) headers.authorization = `Bearer ${this.#token}`;
+    if (url.href.length > HEAD_BYTES_MAX) this.#tooLong();
     const answer = await runtime.fetch!(url.href, { cache: 'no-store', credentials: 'include', ...init, headers });
+    if (TOO_LONG.includes(answer.status)) this.#tooLong();
     if (!answer.ok) {
       this.#end(CODES[answer.status] ?? 1006, detail(await answer.text()) ?? `the node answered ${answer.status}`);
     }
     return answer;
+  }
+
+  /** Tried again all the same: fewer topics may be wanted then. */
+  #tooLong(): never {
+    this.#tell({ type: 'error', code: 'too_long', message: TOO_LONG_ADVICE });
+    throw new Error(TOO_LONG_ADVICE);
   }
 
   async #read(answer: Answer): Promise<void> {
@@ -98,8 +113,12 @@ export class EventStream implements WebSocketLike {
     }
   }
 
+  #tell(frame: ServerFrame): void {
+    this.onmessage?.({ data: JSON.stringify(frame) });
+  }
+
   #take(block: string): void {
-    if (block.startsWith(':')) return this.onmessage?.({ data: '{"type":"ping"}' });
+    if (block.startsWith(':')) return this.#tell({ type: 'ping' });
     const lines = block.split('\n').filter((line) => line.startsWith('data: '));
     const data = lines.map((line) => line.slice(6)).join('\n');
     const last = /^event: close$/m.test(block) ? JSON.parse(data) : undefined;

@@ -9,8 +9,19 @@ import type { PositionStorage } from './storage.js';
 import type { Positions } from './types.js';
 import { within } from './within.js';
 
-/** Users and topics that one storage remembers; the ones longest untouched are forgotten. */
+/**
+ * Users and topics that one storage remembers: of more, those longest untouched are forgotten, but none that is wanted.
+ * What an earlier page left may be wanted in a moment.
+ */
 const CHANNELS_MAX = 200;
+/** Beyond as many topics as are wanted: the user's own channel, everyone's, and some that were left. */
+const CHANNELS_MORE = 20;
+
+/** What a connection listens to. */
+export interface Wanted {
+  readonly size: number;
+  has(channel: string): boolean;
+}
 
 interface Mark {
   pos: string;
@@ -25,15 +36,18 @@ export class Progress {
   /** Acknowledged by this object: told again after a reconnect, since the last may have been lost. */
   readonly #told = new Map<string, string>();
   readonly #storage: PositionStorage | undefined;
+  readonly #wanted: Wanted;
   readonly #failed: (error: unknown) => void;
+  #channelsMax = CHANNELS_MAX;
   #orders = 0;
   #changed = false;
   #saving: Promise<void> | undefined;
   #loading: Promise<void> | undefined;
   #ill = false;
 
-  constructor(storage: PositionStorage | undefined, failed: (error: unknown) => void) {
+  constructor(storage: PositionStorage | undefined, wanted: Wanted, failed: (error: unknown) => void) {
     this.#storage = storage;
+    this.#wanted = wanted;
     this.#failed = failed;
   }
 
@@ -46,7 +60,9 @@ export class Progress {
     if (!this.#storage) return;
     try {
       const saved = (await within(timeoutMs, Promise.resolve(this.#storage.load()))) ?? {};
-      for (const [channel, pos] of Object.entries(saved)) {
+      const entries = Object.entries(saved);
+      this.#channelsMax = Math.max(CHANNELS_MAX, entries.length);
+      for (const [channel, pos] of entries) {
         if (typeof pos === 'string') this.#start(channel, pos);
       }
     } catch (error) {
@@ -77,13 +93,13 @@ export class Progress {
   }
 
   #start(channel: string, pos: string): void {
-    put(this.#given, channel, pos);
-    put(this.#acked, channel, { pos, order: 0 });
+    this.#put(this.#given, channel, pos);
+    this.#put(this.#acked, channel, { pos, order: 0 });
   }
 
   /** Everything up to here was given to the listeners. Returns what acknowledges it. */
   give(channel: string, pos: string): () => boolean {
-    put(this.#given, channel, pos);
+    this.#put(this.#given, channel, pos);
     this.#orders += 1;
     const order = this.#orders;
     return () => this.#ack(channel, { pos, order });
@@ -102,9 +118,9 @@ export class Progress {
   /** Whether that was new. */
   #ack(channel: string, mark: Mark): boolean {
     if (mark.order <= (this.#acked.get(channel)?.order ?? 0)) return false;
-    put(this.#acked, channel, mark);
-    put(this.#unsent, channel, mark.pos);
-    put(this.#told, channel, mark.pos);
+    this.#put(this.#acked, channel, mark);
+    this.#put(this.#unsent, channel, mark.pos);
+    this.#put(this.#told, channel, mark.pos);
     this.#changed = true;
     this.#save();
     return true;
@@ -146,14 +162,14 @@ export class Progress {
     if (error !== undefined && !this.#ill) this.#failed(error);
     this.#ill = error !== undefined;
   }
-}
 
-/** Sets a key and makes it the last one that would be forgotten. */
-function put<V>(map: Map<string, V>, key: string, value: V): void {
-  map.delete(key);
-  map.set(key, value);
-  if (map.size > CHANNELS_MAX) {
+  /** Sets a key and makes it the last one that would be forgotten. */
+  #put<V>(map: Map<string, V>, key: string, value: V): void {
+    map.delete(key);
+    map.set(key, value);
+    if (map.size <= Math.max(this.#channelsMax, this.#wanted.size + CHANNELS_MORE)) return;
     for (const oldest of map.keys()) {
+      if (this.#wanted.has(oldest)) continue;
       map.delete(oldest);
       break;
     }

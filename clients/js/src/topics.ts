@@ -1,9 +1,11 @@
-// Which topics a connection listens to, as its owner wants it and as the node
-// knows it.
+// Which channels a connection listens to: topics, as its owner wants it and as
+// the node knows it, and the two that every session has.
 
 import type { Positions } from './types.js';
 
 const channelOf = (topic: string) => `topic:${topic}`;
+const isTopic = (channel: string) => channel.startsWith('topic:');
+const nameOf = (topic: string) => topic.replace(/^topic:/, '');
 
 /** What the node has to be told. */
 export interface Wish {
@@ -12,6 +14,8 @@ export interface Wish {
 }
 
 export class Topics {
+  /** The user's own channel, since it is known. */
+  own: string | undefined;
   readonly #wanted = new Set<string>();
   /** What this link's node was told of. */
   readonly #told = new Set<string>();
@@ -22,13 +26,26 @@ export class Topics {
     return [...this.#wanted];
   }
 
+  get size(): number {
+    return this.#wanted.size;
+  }
+
+  has(channel: string): boolean {
+    return channel === this.own || channel === 'all' || (isTopic(channel) && this.#wanted.has(nameOf(channel)));
+  }
+
+  /** What there is to tell before it is known whose the session will be. */
+  toResume(positions: Positions): Positions {
+    return Object.fromEntries(Object.entries(positions).filter(([channel]) => !isTopic(channel) || this.has(channel)));
+  }
+
   add(topics: readonly string[]): void {
-    for (const topic of topics) this.#wanted.add(topic.replace(/^topic:/, ''));
+    for (const topic of topics) this.#wanted.add(nameOf(topic));
   }
 
   /** Returns the channels that were given up. */
   remove(topics: readonly string[]): string[] {
-    const names = topics.map((topic) => topic.replace(/^topic:/, ''));
+    const names = topics.map(nameOf);
     return names.filter((name) => this.#wanted.delete(name)).map(channelOf);
   }
 

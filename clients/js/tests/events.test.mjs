@@ -1,7 +1,7 @@
 // Server-sent events in place of a WebSocket: when, and that all else is the same.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, mock, test } from 'node:test';
-import { connect } from 'postrider';
+import { connect, memoryStorage } from 'postrider';
 import { CHANNEL, FakeServer, pos, record, settle } from './support/fake.mjs';
 
 const NODE = 'http://node.test';
@@ -131,6 +131,38 @@ test('statuses are what close codes are to a socket', async () => {
     assert.equal(connection.state, state);
     await connection.close();
   }
+});
+
+test('an address that is too long is an error that says so, and is tried again', async () => {
+  answer = () => new Stream({ status: 431, body: '' });
+  const { connection, seen } = await dialling({ transport: 'sse' });
+  assert.deepEqual(seen.errors.map(({ code }) => code), ['too_long']);
+  assert.match(seen.states.at(-1).reason, /fewer topics/);
+  // More than any node takes is not even asked for: where pages of other origins ask, the answer cannot be read.
+  answer = () => new Stream();
+  const topics = Array.from({ length: 500 }, (_, at) => `a.topic.with.a.long.name.${at}`);
+  connection.subscribe(topics);
+  await retried(seen);
+  assert.deepEqual([seen.errors.length, requests.length], [2, 1]);
+  connection.unsubscribe(topics);
+  await retried(seen);
+  await requests[1].stream.hello();
+  assert.equal(connection.state, 'connected');
+  await connection.close();
+});
+
+test('it is asked for with the positions of what is wanted now', async () => {
+  const storage = memoryStorage();
+  storage.save({ [CHANNEL]: pos(3), 'topic:news': pos(1), 'topic:old': pos(2) });
+  const connection = connect(NODE, { transport: 'sse', storage });
+  connection.subscribe('news');
+  const seen = record(connection);
+  await settle();
+  await turn();
+  const { searchParams } = requests[0].url;
+  assert.deepEqual(JSON.parse(searchParams.get('positions')), { [CHANNEL]: pos(3), 'topic:news': pos(1) });
+  assert.deepEqual([searchParams.getAll('topic'), seen.errors], [['news'], []]);
+  await connection.close();
 });
 
 test('silence beyond the heartbeat ends it, comments are signs of life', async () => {

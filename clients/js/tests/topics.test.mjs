@@ -1,8 +1,8 @@
 // Topics: asked for, kept up across connections, given up.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, mock, test } from 'node:test';
-import { connect } from 'postrider';
-import { FakeServer, pos, record, settle } from './support/fake.mjs';
+import { connect, memoryStorage } from 'postrider';
+import { CHANNEL, FakeServer, pos, record, settle } from './support/fake.mjs';
 
 const NEWS = 'topic:news';
 let server;
@@ -13,8 +13,8 @@ beforeEach(() => {
 });
 afterEach(() => mock.timers.reset());
 
-async function begun(topics = []) {
-  const connection = connect('http://node.test', { WebSocket: server.WebSocket });
+async function begun(topics = [], options = {}) {
+  const connection = connect('http://node.test', { WebSocket: server.WebSocket, ...options });
   if (topics.length > 0) connection.subscribe(topics);
   const seen = record(connection);
   await settle();
@@ -108,4 +108,46 @@ test('a topic that could not be had just now is had with the next connection', a
   const next = await reconnected();
   assert.deepEqual(next.of('resume')[0].topics, ['news']);
   assert.deepEqual([connection.state, seen.errors], ['connected', []]);
+});
+
+const many = (count, prefix = 't') => Array.from({ length: count }, (_, at) => `${prefix}${at}`);
+const begin = (topics) => Object.fromEntries(topics.map((topic) => [`topic:${topic}`, pos(1)]));
+const known = (positions, topics) => topics.filter((topic) => `topic:${topic}` in positions).length;
+
+// Found in review: beyond some two hundred the oldest began now after a reconnect, and nobody was told.
+test('every topic that is wanted goes on where it was, however many they are', async () => {
+  const topics = many(300);
+  const storage = memoryStorage();
+  const { connection, peer } = await begun(topics, { storage });
+  await peer.hello({ positions: { [CHANNEL]: pos(0), all: pos(0), ...begin(topics) } });
+  for (const topic of topics.slice(100)) await peer.message(2, { channel: `topic:${topic}`, id: topic });
+  await peer.close(1006);
+  const { positions } = (await reconnected()).of('resume')[0];
+  assert.equal(known(positions, topics), 300);
+  assert.ok(CHANNEL in positions && 'all' in positions);
+  await connection.close();
+
+  // After a reload, too, although they are asked for only later.
+  const later = await begun([], { storage });
+  await later.peer.hello({ user: 'bob', positions: { 'user:bob': pos(0) } });
+  later.connection.subscribe(topics);
+  assert.equal(known(later.peer.of('subscribe')[0].positions, topics), 300);
+});
+
+test('of topics that are not wanted only so many are remembered, and none is told of in a resume', async () => {
+  const storage = memoryStorage();
+  await storage.save({ [CHANNEL]: pos(0), ...begin(many(250, 'old')) });
+  const { connection, peer } = await begun(['news'], { storage });
+  await peer.hello({ positions: { 'topic:news': pos(0), all: pos(0) } });
+  assert.deepEqual(Object.keys(peer.of('resume')[0].positions), [CHANNEL]);
+  assert.equal(Object.keys(connection.positions).length, 251, 'no more than there were');
+  assert.ok([CHANNEL, NEWS, 'all'].every((channel) => channel in connection.positions));
+});
+
+test('more than a node takes in a frame ends the connection with what to do about it', async () => {
+  const { connection, seen, peer } = await begun(many(2_000));
+  await peer.accept();
+  await peer.close(1009, 'the message is above the limit');
+  assert.equal(connection.state, 'disconnected');
+  assert.equal(seen.states.at(-1).reason, 'the message is above the limit: subscribe to fewer topics, or raise frame_bytes_max');
 });

@@ -37,7 +37,7 @@ fn stream(name: Value) -> Operation {
         .says(
             "Open an event stream",
             "Server-sent events, with the order, resume and gaps of a socket: `hello`, `message`, `gap`, \
-             `drain`, `close`. Their data are the envelopes of `postrider.v1+json`. A node that drains or is \
+             `error`, `drain`, `close`. Their data are the envelopes of `postrider.v1+json`. A node that drains or is \
              full answers with a stream that ends at once and says when to come back.",
         )
         .needs(Scope::User)
@@ -45,6 +45,13 @@ fn stream(name: Value) -> Operation {
         .takes("query", "from", "Where to begin.", json!({"type": "string", "enum": ["now", "oldest"]}))
         .takes("query", "pos", "Begin behind the event of this id.", text.clone())
         .takes("query", "positions", "Begin behind these, as JSON by channel.", text.clone())
+        .takes(
+            "query",
+            "topic",
+            "A topic to listen to, as often as you like: up to `limits.topics_max`, 254 at most. Those beyond \
+             are told in an `error`.",
+            text.clone(),
+        )
         .takes("query", "token", "The token, where nothing else can carry it.", text.clone())
         .takes("header", "Last-Event-ID", "The last event handled: begin behind it.", text.clone())
         .answers_as(200, "The stream; the schema is of each event.", "text/event-stream", event(), None)
