@@ -182,7 +182,7 @@ impl Wish {
         let ambient = presented.is_none_or(|presented| presented.source.is_ambient());
         match whose {
             // What the client says itself beats what its browser adds.
-            whose if ambient && self.resume => Admission::Await(Some(whose)),
+            whose if ambient && self.resume && gate.bars(headers).is_none() => Admission::Await(Some(whose)),
             Ok(admitted) => Admission::Enter(admitted),
             Err(refusal) => Admission::Refuse(refusal),
         }
@@ -357,6 +357,19 @@ mod tests {
         for origin in ["http://localhost:3000", "https://app.example"] {
             let page = [("host", "127.0.0.1:8080"), ("origin", origin)];
             assert_eq!(refused_with(&admission(&none(), &page, "token=ann").await), None, "{origin}");
+        }
+    }
+
+    #[tokio::test]
+    async fn where_a_token_is_only_a_name_no_foreign_page_may_say_one_later_either() {
+        let envelope = ("sec-websocket-protocol", SUBPROTOCOL);
+        for (cookie, query) in [("a=b", ""), ("a=b", "resume=1"), ("token=ann", "resume=1")] {
+            let page = [("host", "127.0.0.1:8080"), ("origin", "https://evil.example"), envelope];
+            let headers = [&page[..], &[("cookie", cookie)]].concat();
+            let admission = admission(&none(), &headers, query).await;
+            let refused =
+                matches!(&admission, Admission::Refuse(refusal) if refusal.code == CloseCode::ORIGIN);
+            assert!(refused, "{cookie} {query}: {admission:?}");
         }
     }
 

@@ -104,6 +104,21 @@ async fn a_page_of_another_origin_is_kept_out() {
 }
 
 #[tokio::test]
+async fn a_page_of_another_origin_may_not_say_its_token_later() {
+    let node = Node::start(NodeOptions::default()).await;
+    let foreign = Dial::anonymous(node.address())
+        .header("sec-websocket-protocol", "postrider.v1+json")
+        .header("origin", "https://evil.example");
+    for dial in [foreign.clone(), foreign.query("resume=1")] {
+        let socket = dial.connect().await;
+        socket.send_json(
+            &json!({"type": "auth", "token": "ann", "positions": {"user:ann": "0000000000000000.0"}}),
+        );
+        assert_eq!(socket.wait_closed(PATIENCE).await.code, Some(4001));
+    }
+}
+
+#[tokio::test]
 async fn without_authentication_it_refuses_to_listen_beyond_loopback() {
     let (code, said) = run_command(&["serve", "--listen", "0.0.0.0:0", "--auth", "none"], &[]).await;
     assert_eq!(code, Some(64), "{said}");
