@@ -1,9 +1,9 @@
 //! What pages of other origins may do, and what browsers are told about answers.
 //!
 //! Nothing, unless `cors` is on: then pages of `allowed_origins` may ask and read.
-//! A node that anyone may use refuses other pages' requests altogether, since for
-//! those a browser asks nobody: on a developer's machine every page that is
-//! looked at could push.
+//! A node that anyone may use refuses other pages' requests altogether, links and
+//! images included, since for those a browser asks nobody: on a developer's
+//! machine every page that is looked at could push and listen.
 
 use hyper::{Method, Request, Uri};
 use warp::http::header::{
