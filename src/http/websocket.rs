@@ -28,6 +28,10 @@ use super::service::Seat;
 use super::visitor::{Visitor, visits};
 use super::{App, ClientAddress, Options, Problem};
 
+/// Why a token that is valid by itself is not taken.
+pub(super) const LOGGED_OUT: &str =
+    "the user was logged out after this token was issued: log in for a new one";
+
 impl App {
     pub(super) fn upgrade(
         &self,
@@ -223,11 +227,7 @@ impl App {
                 tracing::warn!(session = %session.id(), %error, "a session was turned away");
                 ("store", CloseCode::STORE_AWAY, "the store is away; reconnect in a moment")
             }
-            OpenError::LoggedOut => (
-                "token",
-                CloseCode::TOKEN,
-                "the user was logged out after this token was issued: log in for a new one",
-            ),
+            OpenError::LoggedOut => ("token", CloseCode::TOKEN, LOGGED_OUT),
             OpenError::TooMany => {
                 let reason =
                     "this user has all the sessions that one may have (sessions_per_user_max): close another";

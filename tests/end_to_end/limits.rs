@@ -240,6 +240,27 @@ async fn requests_that_run_into_a_limit_are_counted_by_it() {
 }
 
 #[tokio::test]
+async fn acknowledgements_of_streams_have_a_rate_of_their_own() {
+    use reqwest::Method;
+    let node = node("handshakes_per_second_max = 5\n").await;
+    let mut refused = None;
+    for _ in 0..200 {
+        let body = Some(br#"{"positions": {"user:ann": "0000000000000000.0"}}"#.to_vec());
+        let path = "/v1/events/acks?token=ann&device=tv";
+        let answer = node.api().send(Method::POST, path, &[], body).await.expect("the node answers");
+        if answer.status != 204 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("a limit");
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("ack_rate")));
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(node.api().metric("postrider_requests_limited_total{limit=\"ack_rate\"}").await, 1.0);
+    Device::connect(node.envelope("ann")).await.hello().await;
+}
+
+#[tokio::test]
 async fn a_frame_above_the_limit_closes_its_session() {
     let node = node("frame_bytes_max = 1024\n").await;
     let device = Device::connect(node.envelope("ann")).await;

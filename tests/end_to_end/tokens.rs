@@ -259,6 +259,25 @@ async fn a_logout_closes_sessions_everywhere_and_makes_tokens_worthless() {
 }
 
 #[tokio::test]
+async fn who_was_logged_out_acknowledges_nothing_any_more() {
+    let mut cluster = cluster(1, &[]).await;
+    let [node] = &cluster.nodes[..] else { panic!("one node") };
+    let operator = node.api().with_key(KEY);
+    let position = operator.push_to("ann", "secret").await["pos"].clone();
+    let body = json!({"positions": {"user:ann": position}});
+    let old = [("authorization", format!("Bearer {}", token(&json!({"sub": "ann", "iat": now() - 5}))))];
+    post(&operator, "/v1/users/ann/logout", &[], &Value::Null).await.expect(202);
+    let refused = post(&node.api(), "/v1/events/acks?device=phone", &old, &body).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (401, &json!("invalid_token")));
+    assert!(refused.text.contains("logged out"), "{}", refused.text);
+    let new = [("authorization", format!("Bearer {}", token(&json!({"sub": "ann", "iat": now() + 1}))))];
+    assert_eq!(post(&node.api(), "/v1/events/acks?device=phone", &new, &body).await.status, 204);
+    cluster.redis.kill();
+    let away = post(&node.api(), "/v1/events/acks?device=phone", &new, &body).await;
+    assert_eq!((away.status, &away.json()["code"]), (503, &json!("store_unavailable")));
+}
+
+#[tokio::test]
 async fn the_application_itself_may_say_whose_session_it_is() {
     let application = Answers::start(|head| {
         let head = head.to_lowercase();

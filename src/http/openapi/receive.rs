@@ -77,7 +77,7 @@ fn acks(name: Value) -> Operation {
         .answers_empty(204, "Taken; written to the store within a second.")
         .refuses(&["bad_request", "invalid_json", "body_incomplete", "body_timeout", "body_too_large"])
         .refuses(&["invalid_body", "invalid_channel", "invalid_channels", "invalid_parameter"])
-        .refuses(&["invalid_token", "origin"])
+        .refuses(&["invalid_token", "origin", "ack_rate", "store_unavailable"])
 }
 
 fn ticket() -> Operation {
