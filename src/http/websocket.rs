@@ -258,13 +258,18 @@ fn shrink_buffers(stream: &TcpStream, options: &Options) {
     }
 }
 
-/// The key of a well-formed opening handshake (RFC 6455, 4.2.1).
-fn handshake_key(headers: &HeaderMap) -> Result<&str, Problem> {
+/// Whether a request asks for a WebSocket.
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
     let has = |name, token: &str| {
         let values = headers.get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
     };
-    if !has(UPGRADE, "websocket") || !has(CONNECTION, "upgrade") {
+    has(UPGRADE, "websocket") && has(CONNECTION, "upgrade")
+}
+
+/// The key of a well-formed opening handshake (RFC 6455, 4.2.1).
+fn handshake_key(headers: &HeaderMap) -> Result<&str, Problem> {
+    if !is_upgrade(headers) {
         return Err(not_an_upgrade());
     }
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes() != b"13") {

@@ -286,7 +286,11 @@ async fn operators_may_have_a_listener_of_their_own() {
     {
         assert_eq!(node.api().get(path).await.status, 404, "{path}");
         assert_eq!(operators.get(path).await.status, 200, "{path}");
+        assert_eq!(node.api().get(&format!("{path}/")).await.status, 404, "{path}/");
     }
+    let upgrade = [("upgrade", "x".to_owned())];
+    let page = node.api().send(reqwest::Method::GET, "/", &upgrade, None).await.expect("the node answers");
+    assert_eq!(page.status, 404, "no upgrade, so no session");
     for path in ["/healthz", "/readyz", "/v1/channels/user:ann"] {
         assert_eq!(node.api().get(path).await.status, 200, "{path}");
     }
