@@ -163,22 +163,25 @@ impl App {
         match (admission, entering) {
             (Admission::Refuse(Refusal { code, reason }), _) => session.close(code, &reason),
             (Admission::Enter(admitted), _) if !wish.resume => self.open(&session, admitted, wish),
-            (_, Some(entering)) => self.await_entry(session.clone(), entering),
+            (_, Some(entering)) => self.await_entry(&session, entering),
             (_, None) => {}
         }
         inner.tasks.spawn(visits(self.clone(), visitor, session, run));
     }
 
     /// Closes a session that does not authenticate, or resume as it announced.
-    fn await_entry(&self, session: Arc<Session>, entering: Entering) {
-        let app = self.clone();
+    fn await_entry(&self, session: &Arc<Session>, entering: Entering) {
+        // A session that is over must not keep its socket open until then.
+        let (app, session) = (self.clone(), Arc::downgrade(session));
         let timeout = self.inner.options.handshake_timeout;
         self.inner.tasks.spawn(async move {
             tokio::select! {
                 () = app.inner.draining.cancelled() => {}
                 () = tokio::time::sleep(timeout) => {}
             }
-            entering.give_up(&session);
+            if let Some(session) = session.upgrade() {
+                entering.give_up(&session);
+            }
         });
     }
 
