@@ -278,6 +278,28 @@ async fn who_was_logged_out_acknowledges_nothing_any_more() {
 }
 
 #[tokio::test]
+async fn what_lasts_longer_than_can_be_counted_lasts_for_ever() {
+    let application =
+        Answers::start(|_| (200, json!({"user": "ann", "expires_in": u64::MAX}).to_string())).await;
+    let hook = application.url("/whoami");
+    let more = [
+        ("POSTRIDER_JWT_SECRET", SECRET),
+        ("POSTRIDER_AUTH_HOOK_URL", &hook),
+        ("POSTRIDER_JWT_LEEWAY_SECONDS", "30"),
+    ];
+    let node = Node::start(options(&more)).await;
+    for token in [token(&json!({"sub": "ann", "exp": u64::MAX})), "opaque".to_owned()] {
+        let device = Device::connect(envelope(bearer(&node, &token))).await;
+        assert_eq!(device.hello().await["user"], "ann");
+    }
+    let backend = node.api().with_key(KEY);
+    for (expires_in, status) in [(u64::MAX, 422), (31_536_001, 422), (0, 422), (1, 201), (31_536_000, 201)] {
+        let body = json!({"user": "ann", "expires_in": expires_in});
+        assert_eq!(post(&backend, "/v1/tickets", &[], &body).await.status, status, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn the_application_itself_may_say_whose_session_it_is() {
     let application = Answers::start(|head| {
         let head = head.to_lowercase();
