@@ -53,6 +53,7 @@ mod permit;
 mod proxy_protocol;
 mod push;
 mod rate;
+mod renewals;
 mod routes;
 mod server;
 mod service;
