@@ -65,7 +65,9 @@ impl Expiries {
     fn set_left(&self, session: &Arc<Session>, left: Option<Duration>, now: Instant) {
         let mut schedule = self.schedule();
         schedule.remove(session.id());
-        let Some(left) = left else { return };
+        // A session is forgotten once it is over, under the same lock: either that
+        // is seen here, or what is noted here is found there.
+        let Some(left) = left.filter(|_| !session.is_closing()) else { return };
         let ends = now + left;
         let asks = session.dialect() == Dialect::Envelope;
         let (at, ends) = if asks { (ends - ASK_BEFORE.min(left / 2), Some(ends)) } else { (ends, None) };
@@ -178,6 +180,18 @@ mod tests {
     fn noted(expiries: &Expiries) -> (usize, usize) {
         let schedule = expiries.schedule();
         (schedule.due.len(), schedule.of.len())
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_checked_only_after_its_session_ended_leaves_nothing() {
+        let expiries = Expiries::new(Duration::ZERO);
+        let (session, run) = session();
+        expiries.set(&session, in_seconds(60));
+        assert_eq!(noted(&expiries), (1, 1));
+        drop(run);
+        expiries.forget(session.id());
+        expiries.set(&session, in_seconds(3_600));
+        assert_eq!(noted(&expiries), (0, 0));
     }
 
     #[tokio::test]
