@@ -153,7 +153,7 @@ declare! {
     /// Connections refused before they became sessions, by reason.
     Counter connects_refused = "postrider_connects_refused_total", label "reason" ["draining", "limit", "rate", "address", "user", "token", "auth", "origin", "handshake", "store"];
     /// Requests that ran into a limit, by which.
-    Counter requests_limited = "postrider_requests_limited_total", label "limit" ["head_time", "body_time", "body_bytes", "batch_messages", "recipients", "ttl", "push_rate"];
+    Counter requests_limited = "postrider_requests_limited_total", label "limit" ["head_time", "body_time", "body_bytes", "batch_messages", "recipients", "ttl", "push_rate", "ack_rate"];
     /// Times that a session sent more frames than it may in a second, and was read on later.
     Counter frames_paced = "postrider_frames_paced_total";
     /// Sessions closed, by code.

@@ -1,7 +1,7 @@
 //! The process's environment: the only place that reads it.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use super::problem::Problem;
 use super::table::KEYS;
@@ -49,7 +49,7 @@ pub(super) fn settings(environment: &Environment, problems: &mut Vec<Problem>) -
         let Some(name) = name.to_str() else { continue };
         let Some(suffix) = name.strip_prefix(VARIABLE_PREFIX) else { continue };
         let problem = |text: String| Problem { name: name.to_owned(), value: None, text };
-        if is_service_link(suffix) {
+        if is_service_link(suffix, value, environment) {
             continue;
         }
         let key = suffix.to_ascii_lowercase();
@@ -82,19 +82,33 @@ fn hint(suffix: &str) -> String {
 }
 
 /// Kubernetes sets such variables in every pod beside a Service named
-/// `postrider` or `postrider-…`; refusing them would refuse to start there.
-fn is_service_link(suffix: &str) -> bool {
-    let tail = |word: &str| suffix == &word[1..] || suffix.ends_with(word);
-    if tail("_SERVICE_HOST") || tail("_SERVICE_PORT") || tail("_PORT") {
-        return true;
-    }
-    if suffix.starts_with("SERVICE_PORT_") || suffix.contains("_SERVICE_PORT_") {
-        return true;
-    }
+/// `postrider` or `postrider-…`; refusing them would refuse to start there. They
+/// are told from what somebody meant for us (`POSTRIDER_PORT=9000`) by their
+/// values, or by each other.
+fn is_service_link(suffix: &str, value: &OsStr, environment: &Environment) -> bool {
     let parts: Vec<&str> = suffix.split('_').collect();
-    parts.windows(3).any(|part| {
-        part[0] == "PORT"
-            && part[1].bytes().all(|b| b.is_ascii_digit())
-            && matches!(part[2], "TCP" | "UDP" | "SCTP")
-    })
+    let of_port = |part: &[&str]| {
+        let number = !part[1].is_empty() && part[1].bytes().all(|b| b.is_ascii_digit());
+        part[0] == "PORT" && number && matches!(part[2], "TCP" | "UDP" | "SCTP")
+    };
+    if parts.windows(3).any(of_port) {
+        return true;
+    }
+    let set = |service: &[&str], last: &str| {
+        let name = format!("{VARIABLE_PREFIX}{}", [service, &["SERVICE", last]].concat().join("_"));
+        environment.0.iter().any(|(known, _)| known.to_str() == Some(name.as_str()))
+    };
+    match parts[..] {
+        [ref service @ .., "SERVICE", "HOST"] => set(service, "PORT"),
+        [ref service @ .., "SERVICE", "PORT"] => set(service, "HOST"),
+        [.., "PORT"] => {
+            let value = value.to_str().unwrap_or_default();
+            ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
+        }
+        _ => {
+            // The port has a name.
+            let named = parts.windows(2).position(|part| part == ["SERVICE", "PORT"]);
+            named.is_some_and(|at| set(&parts[..at], "HOST"))
+        }
+    }
 }

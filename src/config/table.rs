@@ -176,7 +176,8 @@ settings! {
     }
 
     "Messages" {
-        /// The largest push body; a batch may have this much for each of its messages.
+        /// The largest push body; a batch may have this much for each of its messages, but no more than 4 MiB for
+        /// several together.
         body_bytes_max: usize, key "body_bytes_max", rule Count("bytes", 256..=8 * MIB), default 65_536,
             example "65536";
         /// Messages in one batch push.

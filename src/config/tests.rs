@@ -126,6 +126,12 @@ fn variables_that_are_not_settings_are_told_from_mistakes() {
         ("POSTRIDER_ADMIN_PORT_80_TCP", "tcp://10.0.0.1:80"),
     ];
     load(&[], &fine, "").expect("valid");
+    for (name, value) in
+        [("POSTRIDER_PORT", "9999"), ("POSTRIDER_ADMIN_PORT", "9999"), ("POSTRIDER_SERVICE_PORT", "80")]
+    {
+        let lines = refused(&[], &[(name, value)], "");
+        assert!(lines.len() == 1 && lines[0].starts_with(&format!("{name} is no variable")), "{lines:?}");
+    }
     for typo in
         ["POSTRIDER_REDIS_URL", "POSTRIDER_listen", "POSTRIDER_", "POSTRIDER_LISTEN_FILE", "POSTRIDER_XYZZY"]
     {

@@ -14,12 +14,30 @@ use super::Problem;
 /// some megabytes has hung up or means no good.
 const BODY_WITHIN: Duration = Duration::from_secs(20);
 
-/// Reads a body of at most `bytes_max`.
+/// How large a body may be, and where that is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limit {
+    pub(super) bytes_max: usize,
+    /// The setting, for whoever ran into it; none where nobody can change it.
+    pub(super) setting: Option<&'static str>,
+}
+
+impl Limit {
+    pub(super) const fn fixed(bytes_max: usize) -> Self {
+        Self { bytes_max, setting: None }
+    }
+
+    pub(super) const fn set(bytes_max: usize, setting: &'static str) -> Self {
+        Self { bytes_max, setting: Some(setting) }
+    }
+}
+
+/// Reads a body.
 pub(super) async fn read<B: Buf, E>(
     stream: impl Stream<Item = Result<B, E>>,
-    bytes_max: usize,
+    limit: Limit,
 ) -> Result<Bytes, Problem> {
-    timeout(BODY_WITHIN, collect(stream, bytes_max)).await.unwrap_or_else(|_| {
+    timeout(BODY_WITHIN, collect(stream, limit)).await.unwrap_or_else(|_| {
         let detail = format!("the request's body did not come within {} s", BODY_WITHIN.as_secs());
         Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail))
     })
@@ -27,7 +45,7 @@ pub(super) async fn read<B: Buf, E>(
 
 async fn collect<B: Buf, E>(
     stream: impl Stream<Item = Result<B, E>>,
-    bytes_max: usize,
+    Limit { bytes_max, setting }: Limit,
 ) -> Result<Bytes, Problem> {
     let mut stream = std::pin::pin!(stream);
     let mut whole = Bytes::new();
@@ -37,7 +55,8 @@ async fn collect<B: Buf, E>(
             Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", "the request's body ended early")
         })?;
         if whole.len() + parts.len() + part.remaining() > bytes_max {
-            let detail = format!("the body may have {bytes_max} bytes at most (body_bytes_max)");
+            let setting = setting.map(|setting| format!(" ({setting})")).unwrap_or_default();
+            let detail = format!("the body may have {bytes_max} bytes at most{setting}");
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail));
         }
         let part = part.copy_to_bytes(part.remaining());
@@ -74,8 +93,13 @@ mod tests {
 
     #[tokio::test]
     async fn parts_are_joined_up_to_the_limit() {
-        assert_eq!(read(stream(&["ab", "c", "de"]), 5).await.expect("fits"), "abcde");
-        assert_eq!(read(stream(&[]), 5).await.expect("fits"), "");
-        assert_eq!(read(stream(&["abc", "def"]), 5).await.expect_err("too large").code, "body_too_large");
+        let limit = Limit::set(5, "five");
+        assert_eq!(read(stream(&["ab", "c", "de"]), limit).await.expect("fits"), "abcde");
+        assert_eq!(read(stream(&[]), limit).await.expect("fits"), "");
+        for (limit, says) in [(limit, "5 bytes at most (five)"), (Limit::fixed(5), "5 bytes at most")] {
+            let problem = read(stream(&["abc", "def"]), limit).await.expect_err("too large");
+            assert_eq!(problem.code, "body_too_large");
+            assert!(problem.detail.ends_with(says), "{}", problem.detail);
+        }
     }
 }

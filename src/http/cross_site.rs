@@ -1,19 +1,21 @@
 //! What pages of other origins may do, and what browsers are told about answers.
 //!
 //! Nothing, unless `cors` is on: then pages of `allowed_origins` may ask and read.
-//! A node that anyone may use refuses other pages' requests altogether, since for
-//! those a browser asks nobody: on a developer's machine every page that is
-//! looked at could push.
+//! A node that anyone may use refuses other pages' requests altogether, links and
+//! images included, since for those a browser asks nobody: on a developer's
+//! machine every page that is looked at could push and listen.
 
 use hyper::{Method, Request, Uri};
+use percent_encoding::percent_decode_str;
 use warp::http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL, ORIGIN, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL, ORIGIN, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::Response;
 
+use super::websocket::is_upgrade;
 use super::{App, Problem};
 
 const METHODS: &str = "GET, POST, DELETE";
@@ -23,13 +25,16 @@ const ANSWER_HEADERS: &str = "retry-after, ratelimit, ratelimit-policy, tracepar
 /// Seconds that a browser remembers what it was told.
 const MAX_AGE: &str = "600";
 
-/// Paths that a node with a listener for operators serves only there.
+/// Paths that a node with a listener for operators serves only there, in every
+/// form in which a router might still know them.
 pub(super) fn is_for_operators(uri: &Uri, headers: &HeaderMap) -> bool {
-    match uri.path() {
-        "/metrics" | "/console" | "/docs" | "/openapi.json" | "/v1/stats" | "/v1/nodes" => true,
+    let path = percent_decode_str(uri.path()).decode_utf8_lossy();
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    match segments[..] {
         // As an upgrade it is a session.
-        "/" => !headers.contains_key(UPGRADE),
-        path => path.starts_with("/assets/"),
+        [] => !is_upgrade(headers),
+        ["metrics" | "console" | "docs" | "openapi.json"] | ["v1", "stats" | "nodes"] => true,
+        [first, ..] => first == "assets",
     }
 }
 
@@ -61,7 +66,7 @@ impl App {
     /// pass: what a browser must be able to read is told on the socket.
     pub(super) fn refuses_page<B>(&self, request: &Request<B>) -> Option<Problem> {
         let headers = request.headers();
-        let guarded = !self.inner.gate.authenticator.is_open() || headers.contains_key(UPGRADE);
+        let guarded = !self.inner.gate.authenticator.is_open() || is_upgrade(headers);
         if guarded || !request.uri().path().starts_with("/v1/") || self.inner.gate.is_allowed(headers) {
             return None;
         }
@@ -92,17 +97,39 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use warp::http::header::{CONNECTION, UPGRADE};
 
     #[test]
     fn what_operators_look_at_is_told_from_what_everybody_needs() {
         let none = HeaderMap::new();
-        for path in ["/metrics", "/console", "/", "/assets/base.css", "/v1/stats", "/v1/nodes?x=1", "/docs"] {
+        for path in [
+            "/metrics",
+            "/console",
+            "/",
+            "/assets/base.css",
+            "/v1/stats",
+            "/v1/nodes?x=1",
+            "/docs",
+            "/metrics/",
+            "/openapi.json/",
+            "/v1/stats/",
+            "//metrics",
+            "/v1//nodes//",
+            "/%6Detrics",
+            "http://node/console/",
+        ] {
             assert!(is_for_operators(&Uri::from_static(path), &none), "{path}");
         }
         for path in ["/v1/push", "/v1/ws", "/healthz", "/readyz", "/v1/messages/1", "/consoles"] {
             assert!(!is_for_operators(&Uri::from_static(path), &none), "{path}");
         }
-        let upgrade = HeaderMap::from_iter([(UPGRADE, HeaderValue::from_static("websocket"))]);
-        assert!(!is_for_operators(&Uri::from_static("/"), &upgrade));
+        let asks = |upgrade, connection| {
+            let headers = [(UPGRADE, upgrade), (CONNECTION, connection)];
+            HeaderMap::from_iter(headers.map(|(name, value)| (name, HeaderValue::from_static(value))))
+        };
+        assert!(!is_for_operators(&Uri::from_static("/"), &asks("websocket", "keep-alive, Upgrade")));
+        for (upgrade, connection) in [("x", "upgrade"), ("websocket", "close")] {
+            assert!(is_for_operators(&Uri::from_static("/"), &asks(upgrade, connection)), "{upgrade}");
+        }
     }
 }

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
 
-use crate::delivery::OpenError;
 use crate::protocol::close::CloseCode;
-use crate::protocol::frame::{ClientFrame, Outgoing, ServerFrame};
+use crate::protocol::frame::{ClientFrame, Outgoing};
 use crate::protocol::{Channel, Position};
 use crate::session::{Ending, Events, Session};
 
 use super::App;
 use super::auth::{self, AuthError};
 use super::handshake::{Admitted, Refusal, Wish};
+use super::renewals::Renewals;
 
 /// Frames that may come while a token is being checked: `resume`, and whatever
 /// an eager client already has to say.
@@ -28,6 +28,13 @@ pub(super) struct Entering(Arc<Inner>);
 struct Inner {
     app: App,
     state: Mutex<State>,
+    renewals: Renewals,
+}
+
+impl Inner {
+    fn new(app: &App, state: State) -> Self {
+        Self { app: app.clone(), state: Mutex::new(state), renewals: Renewals::default() }
+    }
 }
 
 enum State {
@@ -54,12 +61,12 @@ struct Waiting {
 impl Entering {
     pub(super) fn new(app: &App, wish: Wish, ambient: Option<Result<Admitted, Refusal>>) -> Self {
         let waiting = Box::new(Waiting { wish, ambient });
-        Self(Arc::new(Inner { app: app.clone(), state: Mutex::new(State::Waiting(waiting)) }))
+        Self(Arc::new(Inner::new(app, State::Waiting(waiting))))
     }
 
     /// For a session that has said all that is needed: only fresh tokens come here.
     pub(super) fn attached(app: &App) -> Self {
-        Self(Arc::new(Inner { app: app.clone(), state: Mutex::new(State::Done) }))
+        Self(Arc::new(Inner::new(app, State::Done)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -165,7 +172,7 @@ impl Entering {
                 self.resume(session, Places { positions, topics });
             }
             ClientFrame::Auth { token, .. } if !waits && session.identity().is_some() => {
-                self.0.app.renew(session, token);
+                self.renew(session, token);
             }
             frame => self.0.app.inner.events.frame(session, frame),
         }
@@ -173,6 +180,20 @@ impl Entering {
 }
 
 impl Entering {
+    /// Lets a session go on with a fresh token, after those that it sent before.
+    fn renew(&self, session: &Arc<Session>, token: String) {
+        // Where a token is only a name, none is fresher than another.
+        if self.0.app.inner.gate.authenticator.is_open() || !self.0.renewals.put(token) {
+            return;
+        }
+        let (entering, session) = (self.clone(), session.clone());
+        self.0.app.inner.tasks.spawn(async move {
+            while let Some(token) = entering.0.renewals.next().filter(|_| !session.is_closing()) {
+                entering.0.app.renew(&session, &token).await;
+            }
+        });
+    }
+
     /// Closes a session that did not say in time what it has to.
     pub(super) fn give_up(&self, session: &Arc<Session>) {
         let refusal = match std::mem::replace(&mut *self.state(), State::Done) {
@@ -211,48 +232,5 @@ impl Events for Entering {
 
     fn closed(&self, session: &Arc<Session>, ending: Ending) {
         self.0.app.inner.events.closed(session, ending);
-    }
-}
-
-impl App {
-    /// Lets a session go on with a fresh token.
-    fn renew(&self, session: &Arc<Session>, token: String) {
-        let (app, session) = (self.clone(), session.clone());
-        self.inner.tasks.spawn(async move {
-            // Where a token is only a name, none is fresher than another.
-            let Some(identity) = session.identity().filter(|_| !app.inner.gate.authenticator.is_open())
-            else {
-                return;
-            };
-            let fresh = match app.inner.gate.token(&token, None).await {
-                Ok(fresh) => fresh,
-                Err(error) => {
-                    // The one that it has may last until a better one comes.
-                    let code = if error.is_passing() { "auth_unavailable" } else { "token" };
-                    return session.send(
-                        ServerFrame::Error { code, message: &error.to_string(), topics: &[] }.encode(),
-                    );
-                }
-            };
-            let same_device = fresh.device.is_none() || fresh.device == identity.device;
-            if fresh.user != identity.user || !same_device {
-                return session.close(CloseCode::TOKEN, &AuthError::OtherUser.to_string());
-            }
-            let issued_at_ms = fresh.issued_at_ms.unwrap_or(0);
-            match app.inner.delivery.is_logged_out(&fresh.user, issued_at_ms).await {
-                Ok(true) => app.turn_away(&session, &OpenError::LoggedOut),
-                Ok(false) => {
-                    app.inner.delivery.grant(&session, fresh.topics);
-                    app.inner.expiries.set(&session, fresh.expires_at);
-                }
-                Err(_) => {
-                    let message = AuthError::StoreAway.to_string();
-                    session.send(
-                        ServerFrame::Error { code: "auth_unavailable", message: &message, topics: &[] }
-                            .encode(),
-                    );
-                }
-            }
-        });
     }
 }

@@ -146,6 +146,7 @@ pub(super) fn limit_of(code: &str) -> Option<&'static str> {
         "invalid_recipients" => "recipients",
         "invalid_ttl" => "ttl",
         "push_rate" => "push_rate",
+        "ack_rate" => "ack_rate",
         _ => return None,
     })
 }

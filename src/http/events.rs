@@ -22,9 +22,10 @@ use crate::protocol::{Channel, sse};
 use crate::session;
 
 use super::auth::AuthError;
-use super::handshake::{Admission, LAST_EVENT_ID, Refusal, Wish};
+use super::handshake::{Admission, Admitted, LAST_EVENT_ID, Refusal, Wish};
 use super::server::HEAD_BYTES_MAX;
 use super::service::Seat;
+use super::websocket::LOGGED_OUT;
 use super::{App, ClientAddress, Problem, body, trace};
 
 /// What the stream is, for browsers.
@@ -92,12 +93,24 @@ impl App {
         query: &str,
         body: &Bytes,
     ) -> Result<Response, Problem> {
+        if self.inner.acks.check().is_err() {
+            let detail = "too many acknowledgements at once (ten for each of handshakes_per_second_max); try again in a moment";
+            return Err(Problem::unavailable("ack_rate", detail, rand::random_range(1..=5)));
+        }
         let wish = Wish::events(headers, query);
-        let identity = match wish.admission(headers, &self.inner.gate).await {
-            Admission::Enter(admitted) => admitted.identity,
+        let Admitted { identity, issued_at_ms, .. } = match wish.admission(headers, &self.inner.gate).await {
+            Admission::Enter(admitted) => admitted,
             Admission::Await(_) => return Err(refusal(AuthError::NoToken.into())),
             Admission::Refuse(refused) => return Err(refusal(refused)),
         };
+        // A stream that a logout closes asks once; what is said of one comes at any time after.
+        if !self.inner.gate.authenticator.is_open() {
+            let issued_at_ms = issued_at_ms.unwrap_or(0);
+            let logged_out = self.inner.delivery.is_logged_out(&identity.user, issued_at_ms).await;
+            if logged_out.map_err(|_| refusal(AuthError::StoreAway.into()))? {
+                return Err(refusal(Refusal::new(CloseCode::TOKEN, LOGGED_OUT)));
+            }
+        }
         let user = identity.user.clone();
         let device = identity.device.clone().ok_or_else(|| {
             Problem::invalid(

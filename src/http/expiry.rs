@@ -56,14 +56,18 @@ impl Expiries {
     pub(super) fn set(&self, session: &Arc<Session>, expires_at: Option<u64>) {
         let now = Instant::now();
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let left = expires_at.map(|at| (Duration::from_secs(at) + self.leeway).saturating_sub(since_1970));
+        // Whoever issued it may have said any number.
+        let until = |at| Duration::from_secs(at).saturating_add(self.leeway);
+        let left = expires_at.map(|at| until(at).saturating_sub(since_1970));
         self.set_left(session, left.filter(|left| *left < FAR), now);
     }
 
     fn set_left(&self, session: &Arc<Session>, left: Option<Duration>, now: Instant) {
         let mut schedule = self.schedule();
         schedule.remove(session.id());
-        let Some(left) = left else { return };
+        // A session is forgotten once it is over, under the same lock: either that
+        // is seen here, or what is noted here is found there.
+        let Some(left) = left.filter(|_| !session.is_closing()) else { return };
         let ends = now + left;
         let asks = session.dialect() == Dialect::Envelope;
         let (at, ends) = if asks { (ends - ASK_BEFORE.min(left / 2), Some(ends)) } else { (ends, None) };
@@ -136,5 +140,68 @@ impl Schedule {
     fn remove(&mut self, id: SessionId) -> Option<Due> {
         let at = self.of.remove(&id)?;
         self.due.remove(&(at, id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::session::pipe::pipe;
+    use crate::session::{Ending, Events, Options, Run};
+
+    struct Nobody;
+
+    impl Events for Nobody {
+        fn written(&self, _: &Arc<Session>, _: &[Arc<crate::protocol::frame::Outgoing>]) {}
+
+        fn confirmed(&self, _: &Arc<Session>, _: &crate::protocol::Channel, _: crate::protocol::Position) {}
+
+        fn frame(&self, _: &Arc<Session>, _: crate::protocol::frame::ClientFrame) {}
+
+        fn closed(&self, _: &Arc<Session>, _: Ending) {}
+    }
+
+    fn session() -> (Arc<Session>, Run) {
+        let (id, dialect) = (SessionId::generate(), Dialect::Envelope);
+        let (wire, options) = (Box::new(pipe(1_024).0), Arc::new(Options::default()));
+        let session = Session::new(id, dialect, wire, options, Arc::new(Nobody), &Metrics::new("0", "none"));
+        let run = session.clone().run(Bytes::new());
+        (session, run)
+    }
+
+    fn in_seconds(seconds: u64) -> Option<u64> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some(now.as_secs() + seconds)
+    }
+
+    fn noted(expiries: &Expiries) -> (usize, usize) {
+        let schedule = expiries.schedule();
+        (schedule.due.len(), schedule.of.len())
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_checked_only_after_its_session_ended_leaves_nothing() {
+        let expiries = Expiries::new(Duration::ZERO);
+        let (session, run) = session();
+        expiries.set(&session, in_seconds(60));
+        assert_eq!(noted(&expiries), (1, 1));
+        drop(run);
+        expiries.forget(session.id());
+        expiries.set(&session, in_seconds(3_600));
+        assert_eq!(noted(&expiries), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn an_end_that_cannot_be_counted_to_is_none() {
+        let expiries = Expiries::new(Duration::from_secs(30));
+        let (session, _run) = session();
+        for expires_at in [u64::MAX, u64::MAX - 30, u64::MAX / 2] {
+            expiries.set(&session, in_seconds(60));
+            expiries.set(&session, Some(expires_at));
+            assert_eq!(noted(&expiries), (0, 0), "{expires_at}");
+        }
     }
 }

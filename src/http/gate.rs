@@ -53,16 +53,17 @@ impl Gate {
         presented: Option<&Presented>,
         headers: &HeaderMap,
     ) -> Option<Result<Identity, Refusal>> {
+        if let Some(refusal) = self.bars(headers) {
+            return Some(Err(refusal));
+        }
         let hooked = self.authenticator.hook_headers(headers);
         let ambient = presented.is_none_or(|presented| presented.source.is_ambient());
         if presented.is_none() && hooked.is_none() {
             return None;
         }
-        // A browser adds cookies whatever page asks, so the page counts. Where a
-        // token is only a name, any page could make one up.
-        if (ambient || self.authenticator.is_open()) && !self.is_allowed(headers) {
-            let reason = "pages of this origin may not connect; list it in allowed_origins";
-            return Some(Err(Refusal::new(CloseCode::ORIGIN, reason)));
+        // A browser adds cookies whatever page asks, so the page counts.
+        if ambient && !self.is_allowed(headers) {
+            return Some(Err(foreign_page()));
         }
         let whose = match presented {
             Some(Presented { token, source: TokenSource::Ticket }) => self.redeem(token).await,
@@ -70,6 +71,12 @@ impl Gate {
             None => self.authenticator.session(hooked.as_ref().unwrap_or(headers)).await,
         };
         Some(whose.map_err(Refusal::from))
+    }
+
+    /// Why whoever sent these headers may not come in, whatever they show now or
+    /// later. Where a token is only a name, any page could make one up.
+    pub(super) fn bars(&self, headers: &HeaderMap) -> Option<Refusal> {
+        (self.authenticator.is_open() && !self.is_allowed(headers)).then(foreign_page)
     }
 
     /// Whose token this is; `hooked` is what a hook may be told of its handshake.
@@ -121,6 +128,10 @@ impl Gate {
             issued_at_ms: stub.issued_at_ms,
         })
     }
+}
+
+fn foreign_page() -> Refusal {
+    Refusal::new(CloseCode::ORIGIN, "pages of this origin may not connect; list it in allowed_origins")
 }
 
 fn hash(ticket: &str) -> TicketHash {

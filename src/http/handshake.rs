@@ -17,6 +17,9 @@ use super::gate::Gate;
 /// The header in which the client of an event stream says what it had last.
 pub(super) const LAST_EVENT_ID: &str = "last-event-id";
 
+/// The header in which browsers say what a page has to do with us.
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
 const BAD_LAST_EVENT_ID: &str = "Last-Event-ID must be the id of an event of this stream, unchanged";
 const BAD_POSITIONS: &str = "?positions= must be JSON like {\"user:alice\": \"…\"}, each position unchanged";
 const BAD_POSITION: &str = "?pos= must be the \"pos\" of a message, unchanged";
@@ -182,7 +185,7 @@ impl Wish {
         let ambient = presented.is_none_or(|presented| presented.source.is_ambient());
         match whose {
             // What the client says itself beats what its browser adds.
-            whose if ambient && self.resume => Admission::Await(Some(whose)),
+            whose if ambient && self.resume && gate.bars(headers).is_none() => Admission::Await(Some(whose)),
             Ok(admitted) => Admission::Enter(admitted),
             Err(refusal) => Admission::Refuse(refusal),
         }
@@ -211,12 +214,18 @@ fn negotiate(headers: &HeaderMap) -> (Dialect, Option<HeaderValue>) {
     (Dialect::Plain, bearer.and_then(|name| HeaderValue::from_str(name).ok()))
 }
 
-/// Whether the page that opened this connection may. No `Origin`: not a page.
+/// Whether the page that opened this connection may. Browsers send no `Origin`
+/// with links, images and the like, cookies included, but say then how the page's
+/// site is related to ours. Who says neither is no page.
 ///
 /// A node that anyone may use trusts no page for having the same host as itself:
 /// a name that somebody points at this machine has that, too.
 pub(super) fn origin_allowed(headers: &HeaderMap, allowed: &[String], open: bool) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let Some(origin) = headers.get(ORIGIN) else {
+        // `none`: the address was typed, or opened from outside of any page.
+        let own = |site: &HeaderValue| matches!(site.as_bytes(), b"same-origin" | b"none");
+        return headers.get(SEC_FETCH_SITE).is_none_or(own);
+    };
     let Ok(origin) = origin.to_str() else { return false };
     if allowed.iter().any(|allowed| allowed == origin) {
         return true;
@@ -358,6 +367,43 @@ mod tests {
             let page = [("host", "127.0.0.1:8080"), ("origin", origin)];
             assert_eq!(refused_with(&admission(&none(), &page, "token=ann").await), None, "{origin}");
         }
+    }
+
+    #[tokio::test]
+    async fn where_a_token_is_only_a_name_no_foreign_page_may_say_one_later_either() {
+        let envelope = ("sec-websocket-protocol", SUBPROTOCOL);
+        for (cookie, query) in [("a=b", ""), ("a=b", "resume=1"), ("token=ann", "resume=1")] {
+            let page = [("host", "127.0.0.1:8080"), ("origin", "https://evil.example"), envelope];
+            let headers = [&page[..], &[("cookie", cookie)]].concat();
+            let admission = admission(&none(), &headers, query).await;
+            let refused =
+                matches!(&admission, Admission::Refuse(refusal) if refusal.code == CloseCode::ORIGIN);
+            assert!(refused, "{cookie} {query}: {admission:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_that_sends_no_origin_is_known_by_what_its_browser_says_of_its_site() {
+        let cookie = format!("token={}", token(json!({"sub": "ann"})));
+        let listed = ("origin", "https://app.example");
+        let cases: [(&[_], _); 6] = [
+            (&[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")], false),
+            (&[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")], false),
+            (&[("sec-fetch-site", "same-site")], false),
+            (&[("sec-fetch-site", "same-site"), listed], true),
+            (&[("sec-fetch-site", "same-origin")], true),
+            (&[("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate")], true),
+        ];
+        for (said, fine) in cases {
+            let expected = if fine { None } else { Some(CloseCode::ORIGIN) };
+            let page = [&[("cookie", &*cookie), ("host", "push.example")], said].concat();
+            assert_eq!(refused_with(&admission(&guarded(), &page, "").await), expected, "{said:?}");
+            let page = [&[("host", "127.0.0.1:8080")], said].concat();
+            assert_eq!(refused_with(&admission(&none(), &page, "token=ann").await), expected, "{said:?}");
+        }
+        let said = format!("token={}", token(json!({"sub": "ann"})));
+        let foreign = [("host", "push.example"), ("sec-fetch-site", "cross-site")];
+        assert_eq!(refused_with(&admission(&guarded(), &foreign, &said).await), None, "no browser adds it");
     }
 
     #[tokio::test]

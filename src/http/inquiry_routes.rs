@@ -40,7 +40,7 @@ impl App {
             .and(warp::header::headers_cloned())
             .and(warp::body::stream())
             .then(|app: Self, headers: HeaderMap, stream| async move {
-                match body::read(stream, PRESENCE_BYTES_MAX).await {
+                match body::read(stream, body::Limit::fixed(PRESENCE_BYTES_MAX)).await {
                     Ok(body) => app.presence(&headers, &body).await.unwrap_or_else(Reply::into_response),
                     Err(problem) => problem.into_response(),
                 }

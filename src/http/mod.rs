@@ -53,6 +53,7 @@ mod permit;
 mod proxy_protocol;
 mod push;
 mod rate;
+mod renewals;
 mod routes;
 mod server;
 mod service;
@@ -86,6 +87,11 @@ use auth::Authenticator;
 use expiry::Expiries;
 use gate::Gate;
 use rate::Rates;
+
+/// Requests with acknowledgements in a second, for each handshake that may come in
+/// one. Both have a token checked and the store asked; but everyone's message is
+/// acknowledged by all at once, and whoever were refused for that would reconnect.
+const ACKS_PER_HANDSHAKE: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
 
 /// What the node accepts from outside.
 #[derive(Debug, Clone)]
@@ -171,6 +177,7 @@ struct Inner {
     tasks: TaskTracker,
     draining: CancellationToken,
     handshakes: governor::DefaultDirectRateLimiter,
+    acks: governor::DefaultDirectRateLimiter,
     push_rates: Option<Rates>,
     /// Sessions by address.
     session_addresses: Arc<Addresses>,
@@ -219,11 +226,13 @@ impl App {
         } = parts;
         let expiries = Arc::new(Expiries::new(options.token_leeway));
         tasks.spawn(expiries.clone().run(stop));
-        let quota = governor::Quota::per_second(options.handshakes_per_second_max);
+        let handshakes = options.handshakes_per_second_max;
+        let limiter = |per_second| governor::RateLimiter::direct(governor::Quota::per_second(per_second));
         let inner = Inner {
             events: delivery.events(),
             session_options: Arc::new(session_options),
-            handshakes: governor::RateLimiter::direct(quota),
+            acks: limiter(handshakes.saturating_mul(ACKS_PER_HANDSHAKE)),
+            handshakes: limiter(handshakes),
             session_addresses: Addresses::new(options.connections_per_address_max),
             addresses: Addresses::new(options.connections_per_address_max),
             push_rates: options.push_rate_max.map(Rates::new),

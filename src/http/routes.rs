@@ -9,6 +9,7 @@ use warp::http::header::{CONNECTION, UPGRADE};
 use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
+use super::body::Limit;
 use super::service::Seat;
 use super::{App, ClientAddress, body, error, openapi, pages};
 
@@ -41,16 +42,14 @@ impl App {
     }
 
     fn push_routes(&self) -> BoxedFilter<(Response,)> {
-        let bytes_max = self.inner.options.body_bytes_max;
-        let batch_bytes_max =
-            bytes_max.saturating_mul(self.inner.options.batch_messages_max).min(BATCH_BYTES_MAX);
+        let (single_limit, batch_limit) = (self.push_limit(), self.batch_limit());
         let single = warp::path!("v1" / "push")
             .and(warp::post())
             .and(self.with())
             .and(warp::header::headers_cloned())
             .and(warp::body::stream())
             .then(move |app: Self, headers: HeaderMap, stream| async move {
-                match body::read(stream, bytes_max).await {
+                match body::read(stream, single_limit).await {
                     Ok(body) => app.push(&headers, body).await.unwrap_or_else(Reply::into_response),
                     Err(problem) => problem.into_response(),
                 }
@@ -61,12 +60,24 @@ impl App {
             .and(warp::header::headers_cloned())
             .and(warp::body::stream())
             .then(move |app: Self, headers: HeaderMap, stream| async move {
-                match body::read(stream, batch_bytes_max).await {
+                match body::read(stream, batch_limit).await {
                     Ok(body) => app.push_batch(&headers, body).await.unwrap_or_else(Reply::into_response),
                     Err(problem) => problem.into_response(),
                 }
             });
         single.or(batch).unify().boxed()
+    }
+
+    pub(super) fn push_limit(&self) -> Limit {
+        Limit::set(self.inner.options.body_bytes_max, "body_bytes_max")
+    }
+
+    /// A batch is bounded as a whole, too, but takes whatever may be pushed alone.
+    fn batch_limit(&self) -> Limit {
+        let options = &self.inner.options;
+        let all = options.body_bytes_max.saturating_mul(options.batch_messages_max);
+        let bytes_max = all.min(BATCH_BYTES_MAX).max(options.body_bytes_max);
+        Limit::set(bytes_max, "body_bytes_max for each of its messages, but no more than 4 MiB for several")
     }
 
     /// A session: at its own path, and at `/` when the request is an upgrade.
@@ -110,7 +121,8 @@ impl App {
             .and(raw_query())
             .and(warp::body::stream())
             .then(|app: Self, headers: HeaderMap, query: String, stream| async move {
-                match body::read(stream, app.inner.session_options.frame_bytes_max).await {
+                let limit = Limit::set(app.inner.session_options.frame_bytes_max, "frame_bytes_max");
+                match body::read(stream, limit).await {
                     Ok(body) => app.acks(&headers, &query, &body).await.unwrap_or_else(Reply::into_response),
                     Err(problem) => problem.into_response(),
                 }
@@ -172,7 +184,7 @@ impl App {
     }
 }
 
-/// A batch is bounded as a whole, too.
+/// The most that several messages may have together.
 const BATCH_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 
 pub(super) fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {

@@ -158,7 +158,7 @@ impl App {
 
     async fn take_push(&self, request: Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
-        let answer = match body::read(body.into_data_stream(), self.inner.options.body_bytes_max).await {
+        let answer = match body::read(body.into_data_stream(), self.push_limit()).await {
             Ok(body) => self.push(&head.headers, body).await,
             Err(problem) => Err(problem),
         };

@@ -1,5 +1,6 @@
 //! `POST /v1/tickets` and `POST /v1/users/{user}/logout`: letting in and sending away.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use warp::Filter;
@@ -24,6 +25,10 @@ const TTL_DEFAULT: u64 = 30;
 /// The longest that may be asked for, in seconds.
 const TTL_MAX: u64 = 300;
 
+/// How long a session may be let in for, in seconds: what lasts longer is as good
+/// as endless.
+const EXPIRES_IN: RangeInclusive<u64> = 1..=365 * 24 * 3_600;
+
 impl App {
     pub(super) fn ticket_routes(&self) -> BoxedFilter<(Response,)> {
         let ticket = warp::path!("v1" / "tickets")
@@ -32,7 +37,7 @@ impl App {
             .and(warp::header::headers_cloned())
             .and(warp::body::stream())
             .then(|app: Self, headers: HeaderMap, stream| async move {
-                match body::read(stream, TICKET_BODY_BYTES_MAX).await {
+                match body::read(stream, body::Limit::fixed(TICKET_BODY_BYTES_MAX)).await {
                     Ok(body) => app.ticket(&headers, &body).await.unwrap_or_else(Reply::into_response),
                     Err(problem) => problem.into_response(),
                 }
@@ -128,6 +133,11 @@ fn for_user(user: &str, asked: &TicketBody) -> Result<Identity, Problem> {
     let topics = asked.topics.as_deref().unwrap_or_default().iter().map(String::as_str);
     let topics = Grant::topics(topics)
         .map_err(|error| Problem::invalid("invalid_body", format!("\"topics\": {error}")))?;
+    if asked.expires_in.is_some_and(|seconds| !EXPIRES_IN.contains(&seconds)) {
+        let (from, to) = EXPIRES_IN.into_inner();
+        let detail = format!("\"expires_in\" is {from} to {to} seconds; without it the session may last");
+        return Err(Problem::invalid("invalid_body", detail));
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Identity {
         user: Channel::user(user)?,

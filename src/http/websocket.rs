@@ -28,6 +28,10 @@ use super::service::Seat;
 use super::visitor::{Visitor, visits};
 use super::{App, ClientAddress, Options, Problem};
 
+/// Why a token that is valid by itself is not taken.
+pub(super) const LOGGED_OUT: &str =
+    "the user was logged out after this token was issued: log in for a new one";
+
 impl App {
     pub(super) fn upgrade(
         &self,
@@ -159,22 +163,25 @@ impl App {
         match (admission, entering) {
             (Admission::Refuse(Refusal { code, reason }), _) => session.close(code, &reason),
             (Admission::Enter(admitted), _) if !wish.resume => self.open(&session, admitted, wish),
-            (_, Some(entering)) => self.await_entry(session.clone(), entering),
+            (_, Some(entering)) => self.await_entry(&session, entering),
             (_, None) => {}
         }
         inner.tasks.spawn(visits(self.clone(), visitor, session, run));
     }
 
     /// Closes a session that does not authenticate, or resume as it announced.
-    fn await_entry(&self, session: Arc<Session>, entering: Entering) {
-        let app = self.clone();
+    fn await_entry(&self, session: &Arc<Session>, entering: Entering) {
+        // A session that is over must not keep its socket open until then.
+        let (app, session) = (self.clone(), Arc::downgrade(session));
         let timeout = self.inner.options.handshake_timeout;
         self.inner.tasks.spawn(async move {
             tokio::select! {
                 () = app.inner.draining.cancelled() => {}
                 () = tokio::time::sleep(timeout) => {}
             }
-            entering.give_up(&session);
+            if let Some(session) = session.upgrade() {
+                entering.give_up(&session);
+            }
         });
     }
 
@@ -223,11 +230,7 @@ impl App {
                 tracing::warn!(session = %session.id(), %error, "a session was turned away");
                 ("store", CloseCode::STORE_AWAY, "the store is away; reconnect in a moment")
             }
-            OpenError::LoggedOut => (
-                "token",
-                CloseCode::TOKEN,
-                "the user was logged out after this token was issued: log in for a new one",
-            ),
+            OpenError::LoggedOut => ("token", CloseCode::TOKEN, LOGGED_OUT),
             OpenError::TooMany => {
                 let reason =
                     "this user has all the sessions that one may have (sessions_per_user_max): close another";
@@ -258,13 +261,18 @@ fn shrink_buffers(stream: &TcpStream, options: &Options) {
     }
 }
 
-/// The key of a well-formed opening handshake (RFC 6455, 4.2.1).
-fn handshake_key(headers: &HeaderMap) -> Result<&str, Problem> {
+/// Whether a request asks for a WebSocket.
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
     let has = |name, token: &str| {
         let values = headers.get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
     };
-    if !has(UPGRADE, "websocket") || !has(CONNECTION, "upgrade") {
+    has(UPGRADE, "websocket") && has(CONNECTION, "upgrade")
+}
+
+/// The key of a well-formed opening handshake (RFC 6455, 4.2.1).
+fn handshake_key(headers: &HeaderMap) -> Result<&str, Problem> {
+    if !is_upgrade(headers) {
         return Err(not_an_upgrade());
     }
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes() != b"13") {

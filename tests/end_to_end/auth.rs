@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use jsonwebtoken::{EncodingKey, Header};
+use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{Device, Dial, Node, NodeOptions, PATIENCE, run_command};
@@ -101,6 +102,39 @@ async fn a_page_of_another_origin_is_kept_out() {
     let own = node.plain("ann").header("origin", &node.url()).connect().await;
     node.api().push_to("ann", "hello").await;
     assert_eq!(own.wait_texts(1).await, ["hello"]);
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_may_not_say_its_token_later() {
+    let node = Node::start(NodeOptions::default()).await;
+    let foreign = Dial::anonymous(node.address())
+        .header("sec-websocket-protocol", "postrider.v1+json")
+        .header("origin", "https://evil.example");
+    for dial in [foreign.clone(), foreign.query("resume=1")] {
+        let socket = dial.connect().await;
+        socket.send_json(
+            &json!({"type": "auth", "token": "ann", "positions": {"user:ann": "0000000000000000.0"}}),
+        );
+        assert_eq!(socket.wait_closed(PATIENCE).await.code, Some(4001));
+    }
+}
+
+#[tokio::test]
+async fn no_page_opens_a_stream_by_a_link_or_an_image() {
+    let node = Node::start(NodeOptions::default()).await;
+    let of = |site: &str| [("sec-fetch-site", site.to_owned())];
+    for path in ["/v1/events?token=ann", "/v1/nodes", "/v1/stats"] {
+        for site in ["cross-site", "same-site"] {
+            let answer = node.api().send(Method::GET, path, &of(site), None).await.expect("the node answers");
+            assert_eq!((answer.status, &answer.json()["code"]), (403, &json!("origin")), "{path} {site}");
+        }
+    }
+    for site in ["same-origin", "none"] {
+        let answer = node.api().send(Method::GET, "/v1/stats", &of(site), None).await;
+        assert_eq!(answer.expect("the node answers").status, 200, "{site}");
+        node.listen("ann").header("sec-fetch-site", site).greeted().await;
+    }
+    assert_eq!(node.api().get("/").await.status, 200, "who follows a link here may look at a page");
 }
 
 #[tokio::test]

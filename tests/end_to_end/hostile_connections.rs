@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::harness::rude::corpus;
-use crate::harness::{Device, Node, NodeOptions, PATIENCE, Socket, settled};
+use crate::harness::{Device, Dial, Node, NodeOptions, PATIENCE, Socket, settled};
 
 fn open_files(node: &Node) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", node.pid())).expect("our child runs").count()
@@ -40,6 +40,21 @@ async fn siege(node: &Node, good: &Device, plain: &Socket) {
         plain.wait_texts(before + sent).await;
     }
     assert!(wrong.is_empty(), "{} of {sent}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn who_leaves_before_saying_a_token_leaves_no_open_file() {
+    let config = Some("handshake_timeout_seconds = 60\n".to_owned());
+    let node = Node::start(NodeOptions { config, ..NodeOptions::default() }).await;
+    let before = open_files(&node);
+    for _ in 0..100 {
+        Dial::anonymous(node.address()).connect().await.close().await;
+    }
+    settled(PATIENCE, "files are back", async || {
+        let now = open_files(&node);
+        if now <= before + 10 { Ok(()) } else { Err((before, now)) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -233,10 +233,42 @@ async fn requests_that_run_into_a_limit_are_counted_by_it() {
     assert_eq!(api.push(&ttl(7_200)).await.status, 202);
     assert_eq!(api.push(&ttl(7_201)).await.status, 422);
     assert_eq!(api.push(&json!({"to": "user:ann", "data": "x".repeat(65_536)})).await.status, 413);
-    for limit in ["batch_messages", "recipients", "ttl", "body_bytes"] {
+    let refused = api.push_batch(&json!([{"to": "user:ann", "data": "x".repeat(131_072)}])).await;
+    assert_eq!(refused.status, 413);
+    assert!(refused.text.contains("131072 bytes") && refused.text.contains("each of"), "{}", refused.text);
+    for (limit, times) in [("batch_messages", 1.0), ("recipients", 1.0), ("ttl", 1.0), ("body_bytes", 2.0)] {
         let counted = api.metric(&format!("postrider_requests_limited_total{{limit=\"{limit}\"}}")).await;
-        assert_eq!(counted, 1.0, "{limit}");
+        assert_eq!(counted, times, "{limit}");
     }
+}
+
+#[tokio::test]
+async fn acknowledgements_of_streams_have_a_rate_of_their_own() {
+    use reqwest::Method;
+    let node = node("handshakes_per_second_max = 5\n").await;
+    let mut refused = None;
+    for _ in 0..200 {
+        let body = Some(br#"{"positions": {"user:ann": "0000000000000000.0"}}"#.to_vec());
+        let path = "/v1/events/acks?token=ann&device=tv";
+        let answer = node.api().send(Method::POST, path, &[], body).await.expect("the node answers");
+        if answer.status != 204 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("a limit");
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("ack_rate")));
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(node.api().metric("postrider_requests_limited_total{limit=\"ack_rate\"}").await, 1.0);
+    Device::connect(node.envelope("ann")).await.hello().await;
+}
+
+#[tokio::test]
+async fn what_may_be_pushed_alone_may_be_pushed_in_a_batch() {
+    let node = node("body_bytes_max = 8388608\noutbox_bytes_max = 8388608\n").await;
+    let message = json!({"to": "user:ann", "data": "x".repeat(6 << 20)});
+    assert_eq!(node.api().push(&message).await.status, 202);
+    assert_eq!(node.api().push_batch(&json!([message])).await.expect(200)["results"][0]["status"], 202);
 }
 
 #[tokio::test]
@@ -265,7 +297,11 @@ async fn operators_may_have_a_listener_of_their_own() {
     {
         assert_eq!(node.api().get(path).await.status, 404, "{path}");
         assert_eq!(operators.get(path).await.status, 200, "{path}");
+        assert_eq!(node.api().get(&format!("{path}/")).await.status, 404, "{path}/");
     }
+    let upgrade = [("upgrade", "x".to_owned())];
+    let page = node.api().send(reqwest::Method::GET, "/", &upgrade, None).await.expect("the node answers");
+    assert_eq!(page.status, 404, "no upgrade, so no session");
     for path in ["/healthz", "/readyz", "/v1/channels/user:ann"] {
         assert_eq!(node.api().get(path).await.status, 200, "{path}");
     }

@@ -1,9 +1,12 @@
 //! Tokens of every kind, tickets, the application's own sessions; how they end.
 
+use std::time::Duration;
+
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{
     Answers, Api, Closed, Cluster, Device, Dial, Node, NodeOptions, PATIENCE, RedisServer, Socket, eventually,
@@ -256,6 +259,105 @@ async fn a_logout_closes_sessions_everywhere_and_makes_tokens_worthless() {
     let back = Device::connect(envelope(bearer(b, &new))).await;
     assert_eq!(back.hello().await["user"], "ann");
     assert_eq!(bystander.closed(), None);
+}
+
+#[tokio::test]
+async fn who_was_logged_out_acknowledges_nothing_any_more() {
+    let mut cluster = cluster(1, &[]).await;
+    let [node] = &cluster.nodes[..] else { panic!("one node") };
+    let operator = node.api().with_key(KEY);
+    let position = operator.push_to("ann", "secret").await["pos"].clone();
+    let body = json!({"positions": {"user:ann": position}});
+    let old = [("authorization", format!("Bearer {}", token(&json!({"sub": "ann", "iat": now() - 5}))))];
+    post(&operator, "/v1/users/ann/logout", &[], &Value::Null).await.expect(202);
+    let refused = post(&node.api(), "/v1/events/acks?device=phone", &old, &body).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (401, &json!("invalid_token")));
+    assert!(refused.text.contains("logged out"), "{}", refused.text);
+    let new = [("authorization", format!("Bearer {}", token(&json!({"sub": "ann", "iat": now() + 1}))))];
+    assert_eq!(post(&node.api(), "/v1/events/acks?device=phone", &new, &body).await.status, 204);
+    cluster.redis.kill();
+    let away = post(&node.api(), "/v1/events/acks?device=phone", &new, &body).await;
+    assert_eq!((away.status, &away.json()["code"]), (503, &json!("store_unavailable")));
+}
+
+#[tokio::test]
+async fn what_lasts_longer_than_can_be_counted_lasts_for_ever() {
+    let application =
+        Answers::start(|_| (200, json!({"user": "ann", "expires_in": u64::MAX}).to_string())).await;
+    let hook = application.url("/whoami");
+    let more = [
+        ("POSTRIDER_JWT_SECRET", SECRET),
+        ("POSTRIDER_AUTH_HOOK_URL", &hook),
+        ("POSTRIDER_JWT_LEEWAY_SECONDS", "30"),
+    ];
+    let node = Node::start(options(&more)).await;
+    for token in [token(&json!({"sub": "ann", "exp": u64::MAX})), "opaque".to_owned()] {
+        let device = Device::connect(envelope(bearer(&node, &token))).await;
+        assert_eq!(device.hello().await["user"], "ann");
+    }
+    let backend = node.api().with_key(KEY);
+    for (expires_in, status) in [(u64::MAX, 422), (31_536_001, 422), (0, 422), (1, 201), (31_536_000, 201)] {
+        let body = json!({"user": "ann", "expires_in": expires_in});
+        assert_eq!(post(&backend, "/v1/tickets", &[], &body).await.status, status, "{body}");
+    }
+}
+
+/// A hook that keeps whoever asks waiting until it is told to answer.
+struct SlowHook {
+    listener: tokio::net::TcpListener,
+}
+
+impl SlowHook {
+    async fn start() -> (Self, String) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}/whoami", listener.local_addr().expect("bound"));
+        (Self { listener }, url)
+    }
+
+    /// The next question's token, and where its answer is awaited.
+    async fn asked(&self) -> (String, tokio::net::TcpStream) {
+        let (mut stream, _) = self.listener.accept().await.expect("a question");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut head).await.expect("a head") > 0, "the node hung up");
+        }
+        let head = String::from_utf8_lossy(&head).to_lowercase();
+        let token = head.split_once("bearer ").expect("a token").1.lines().next().expect("a line");
+        (token.to_owned(), stream)
+    }
+}
+
+async fn answer(mut stream: tokio::net::TcpStream) {
+    let body = json!({"user": "ann", "expires_in": 600, "topics": ["*"]}).to_string();
+    let text = format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(text.as_bytes()).await.expect("the node waits");
+}
+
+#[tokio::test]
+async fn of_many_fresh_tokens_one_is_checked_at_a_time_and_the_newest_counts() {
+    let (hook, url) = SlowHook::start().await;
+    let more = [("POSTRIDER_AUTH_HOOK_URL", &*url), ("POSTRIDER_AUTH_HOOK_TIMEOUT_MS", "10000")];
+    let node = Node::start(options(&more)).await;
+    let (device, ()) = tokio::join!(Device::connect(envelope(bearer(&node, "first"))), async {
+        answer(hook.asked().await.1).await;
+    });
+    device.hello().await;
+    let renew = |n: usize| {
+        device.socket().send_json(&json!({"type": "auth", "token": format!("fresh-{n}")}));
+    };
+    renew(1);
+    let (token, stream) = hook.asked().await;
+    assert_eq!(token, "fresh-1");
+    (2..=300).for_each(renew);
+    device.socket().send_json(&json!({"type": "subscribe", "topics": ["news"]}));
+    device.wait_frame("subscribed", PATIENCE).await;
+    answer(stream).await;
+    let (token, stream) = hook.asked().await;
+    assert_eq!(token, "fresh-300");
+    answer(stream).await;
+    let another = tokio::time::timeout(Duration::from_millis(500), hook.asked()).await;
+    assert!(another.is_err(), "asked about {another:?}, too");
+    assert_eq!(device.socket().closed(), None);
 }
 
 #[tokio::test]

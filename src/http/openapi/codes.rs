@@ -52,6 +52,7 @@ pub(super) const CODES: &[Code] = &[
     code(503, "store_timeout", "the store did not answer in time; retry with the same Idempotency-Key"),
     code(503, "draining", "the node is about to leave; connect to another"),
     code(503, "address_limit", "the client's address has all the sessions that one may have"),
+    code(503, "ack_rate", "too many acknowledgements at once"),
     code(503, "handshake_rate", "too many connections at once"),
     code(503, "auth_unavailable", "keys or tokens cannot be checked now"),
     code(507, "store_out_of_memory", "the store is full"),

@@ -21,6 +21,7 @@ pub(super) fn all() -> Vec<Operation> {
         .takes("query", "device", "A name for this device that you choose and keep.", name.clone())
         .takes("query", "from", "Where to begin.", json!({"type": "string", "enum": ["now", "oldest"]}))
         .takes("query", "pos", "Begin behind this position.", json!({"type": "string"}))
+        .takes("query", "topic", "A topic to listen to; as often as there are.", topics())
         .takes("query", "resume", "`1`: positions follow in the first frame.", json!({"type": "string"}))
         .takes("query", "ticket", "A ticket, where nothing else can carry a token.", json!({"type": "string"}))
         .takes("query", "token", "The token itself; better a ticket.", json!({"type": "string"}))
@@ -29,6 +30,10 @@ pub(super) fn all() -> Vec<Operation> {
         .refuses(&["draining", "handshake_rate", "address_limit"])
         .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/listen.mjs"));
     vec![socket, stream(name.clone()), acks(name), ticket()]
+}
+
+fn topics() -> Value {
+    json!({"type": "array", "items": {"type": "string"}})
 }
 
 fn stream(name: Value) -> Operation {
@@ -50,9 +55,10 @@ fn stream(name: Value) -> Operation {
             "topic",
             "A topic to listen to, as often as you like: up to `limits.topics_max`, 254 at most. Those beyond \
              are told in an `error`.",
-            text.clone(),
+            topics(),
         )
-        .takes("query", "token", "The token, where nothing else can carry it.", text.clone())
+        .takes("query", "ticket", "A ticket, where nothing else can carry a token.", text.clone())
+        .takes("query", "token", "The token itself; better a ticket.", text.clone())
         .takes("header", "Last-Event-ID", "The last event handled: begin behind it.", text.clone())
         .answers_as(200, "The stream; the schema is of each event.", "text/event-stream", event(), None)
         .refuses(&["bad_request", "invalid_token", "origin", "invalid_parameter"])
@@ -84,7 +90,7 @@ fn acks(name: Value) -> Operation {
         .answers_empty(204, "Taken; written to the store within a second.")
         .refuses(&["bad_request", "invalid_json", "body_incomplete", "body_timeout", "body_too_large"])
         .refuses(&["invalid_body", "invalid_channel", "invalid_channels", "invalid_parameter"])
-        .refuses(&["invalid_token", "origin"])
+        .refuses(&["invalid_token", "origin", "ack_rate", "store_unavailable"])
 }
 
 fn ticket() -> Operation {
@@ -103,4 +109,23 @@ fn ticket() -> Operation {
         .refuses(&["bad_request", "invalid_json", "body_incomplete", "body_timeout", "body_too_large"])
         .refuses(&["invalid_body", "invalid_channel", "invalid_ttl", "origin", "store_out_of_memory"])
         .refuses(STORE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_handshake_may_say_in_its_query_is_described() {
+        let both = ["device", "from", "pos", "ticket", "token", "topic"];
+        for (path, own) in [("/v1/ws", "resume"), ("/v1/events", "positions")] {
+            let operation = all().into_iter().find(|one| one.path == path).expect("described");
+            let in_query = operation.parameters.iter().filter(|one| one["in"] == "query");
+            let mut names: Vec<_> = in_query.filter_map(|one| one["name"].as_str()).collect();
+            names.sort_unstable();
+            let mut expected = [&both[..], &[own]].concat();
+            expected.sort_unstable();
+            assert_eq!(names, expected, "{path}");
+        }
+    }
 }

@@ -35,6 +35,19 @@ async fn node(config: &str) -> Node {
 }
 
 #[tokio::test]
+async fn no_balancer_passes_on_who_asks_for_metrics() {
+    let node = node("").await;
+    let each = Kind::all().into_iter().map(async |kind| {
+        let balancer = Balancer::start(kind, [node.address(); 3]).await;
+        for path in ["/metrics", "/metrics/"] {
+            assert_eq!(balancer.api().get(path).await.status, 404, "{kind:?} {path}");
+        }
+        assert_eq!(balancer.api().get("/healthz").await.status, 200, "{kind:?}");
+    });
+    join_all(each).await;
+}
+
+#[tokio::test]
 async fn pings_keep_idle_sockets_alive_and_nothing_else_does() {
     let lively = node("ping_interval_seconds = 1\n").await;
     let silent = node("ping_interval_seconds = 3600\n").await;
