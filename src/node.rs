@@ -292,6 +292,7 @@ fn http_options(config: &Config) -> http::Options {
         logout_memory: config.logout_memory,
         push_rate_max: config.push_rate_max.map(|rate| u32::try_from(rate).unwrap_or(u32::MAX)),
         allowed_origins: config.allowed_origins.clone(),
+        advertised: config.advertise.clone(),
         trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
         proxy_protocol: config.proxy_protocol,
         connections_max: config.connections_max,

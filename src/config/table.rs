@@ -59,7 +59,8 @@ settings! {
         /// Where others reach this node, as 'postrider nodes' lists it.
         advertise: Option<String>, key "advertise", rule Maybe(Text(accept::advertised)), default None,
             in_words "the address it listens on", example "10.0.0.5:8080";
-        /// Origins (scheme://host[:port]) whose pages may open WebSockets, besides the node's own.
+        /// Origins (scheme://host[:port]) whose pages may open WebSockets, besides the node's own. With --auth none
+        /// it also answers to their hosts.
         allowed_origins: Vec<String>, key "allowed_origins", rule Texts(accept::origin), default Vec::new(),
             in_words "none besides its own", example "https://app.example.com";
         /// Whether pages of --allowed-origins may also use the REST API and read its answers (CORS).

@@ -3,15 +3,19 @@
 //! Nothing, unless `cors` is on: then pages of `allowed_origins` may ask and read.
 //! A node that anyone may use refuses other pages' requests altogether, links and
 //! images included, since for those a browser asks nobody: on a developer's
-//! machine every page that is looked at could push and listen.
+//! machine every page that is looked at could push and listen. Nor does it answer
+//! to names that somebody else may have pointed at it.
+
+use std::net::IpAddr;
 
 use hyper::{Method, Request, Uri};
 use percent_encoding::percent_decode_str;
 use warp::http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL, ORIGIN, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL, HOST, ORIGIN, VARY, X_CONTENT_TYPE_OPTIONS,
 };
+use warp::http::uri::Authority;
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::Response;
 
@@ -63,19 +67,43 @@ impl App {
     }
 
     /// Why a page's request is not even looked at, if it is not. Upgrades are let
-    /// pass: what a browser must be able to read is told on the socket.
+    /// pass: what a browser must be able to read is told on the socket, and with
+    /// those it says the page's origin always.
     pub(super) fn refuses_page<B>(&self, request: &Request<B>) -> Option<Problem> {
         let headers = request.headers();
         let guarded = !self.inner.gate.authenticator.is_open() || is_upgrade(headers);
-        if guarded || !request.uri().path().starts_with("/v1/") || self.inner.gate.is_allowed(headers) {
+        if guarded || !request.uri().path().starts_with("/v1/") {
             return None;
         }
+        let problem = if !self.inner.gate.is_allowed(headers) {
+            let detail = "this node asks nobody who they are (auth none), so pages of other origins may not use it; \
+                          list this one in allowed_origins, or use --auth jwt";
+            Problem::new(StatusCode::FORBIDDEN, "origin", detail)
+        } else if !self.is_called_by_name(request) {
+            let detail = "this node asks nobody who they are (auth none), so it answers only to names that are surely \
+                          its own; say 127.0.0.1 or localhost, list scheme://host[:port] as it is called in \
+                          allowed_origins, or use --auth jwt";
+            Problem::new(StatusCode::FORBIDDEN, "host", detail)
+        } else {
+            return None;
+        };
         if request.uri().path() == "/v1/events" {
             self.refused("origin");
         }
-        let detail = "this node asks nobody who they are (auth none), so pages of other origins may not use it; list \
-                      this one in allowed_origins, or use --auth jwt";
-        Some(Problem::new(StatusCode::FORBIDDEN, "origin", detail))
+        Some(problem)
+    }
+
+    /// Whether a request is to a name that nobody else can point at this machine.
+    /// One of somebody's own makes their page of the same origin as this node, and
+    /// then a browser sends no `Origin`. A request that names nobody is no browser's.
+    fn is_called_by_name<B>(&self, request: &Request<B>) -> bool {
+        let options = &self.inner.options;
+        let listed = options.allowed_origins.iter().filter_map(|origin| origin.split_once("://"));
+        let own: Vec<&str> =
+            listed.map(|(_, authority)| authority).chain(options.advertised.as_deref()).collect();
+        let hosts = request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes);
+        let named = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+        hosts.chain(named).all(|name| is_own_name(name, &own))
     }
 
     /// What every answer tells a browser.
@@ -92,6 +120,17 @@ impl App {
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ANSWER_HEADERS));
         }
     }
+}
+
+/// Addresses are nobody's names, and what is below `localhost` is this machine.
+fn is_own_name(authority: &[u8], own: &[&str]) -> bool {
+    let Ok(authority) = Authority::try_from(authority) else { return false };
+    if own.iter().any(|own| authority.as_str().eq_ignore_ascii_case(own)) {
+        return true;
+    }
+    let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.is_ok() || host == "localhost" || host.ends_with(".localhost")
 }
 
 #[cfg(test)]

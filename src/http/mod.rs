@@ -112,6 +112,8 @@ pub struct Options {
     pub push_rate_max: Option<u32>,
     /// Origins whose pages may open sessions with a cookie, besides the node's own.
     pub allowed_origins: Vec<String>,
+    /// How others are told to reach this node, `host:port`.
+    pub advertised: Option<String>,
     /// Whether pages of these origins may use the REST API, too.
     pub cors: bool,
     /// Whether what operators look at is served at a listener of its own.
@@ -145,6 +147,7 @@ impl Default for Options {
             logout_memory: Duration::from_secs(30 * 24 * 3_600),
             push_rate_max: None,
             allowed_origins: Vec::new(),
+            advertised: None,
             cors: false,
             apart: false,
             connections_per_address_max: None,

@@ -138,6 +138,38 @@ async fn no_page_opens_a_stream_by_a_link_or_an_image() {
 }
 
 #[tokio::test]
+async fn a_name_that_somebody_points_at_this_machine_is_not_an_open_nodes() {
+    let config = "allowed_origins = [\"http://dev.example:8080\"]\nadvertise = \"node-1.internal:8080\"\n";
+    let node = Node::start(NodeOptions { config: Some(config.to_owned()), ..NodeOptions::default() }).await;
+    let ask = async |host: &str| {
+        let headers = [("host", host.to_owned())];
+        node.api().send(Method::GET, "/v1/nodes", &headers, None).await.expect("the node answers")
+    };
+    for host in ["evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "dev.example"] {
+        let answer = ask(host).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (403, &json!("host")), "{host}");
+        assert!(answer.text.contains("allowed_origins"), "{}", answer.text);
+    }
+    for host in [
+        "localhost",
+        "app.localhost:1",
+        "LOCALHOST.",
+        "127.8.9.1:2",
+        "[::1]:8080",
+        "192.0.2.1",
+        "dev.example:8080",
+        "node-1.internal:8080",
+    ] {
+        assert_eq!(ask(host).await.status, 200, "{host}");
+    }
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let headers = [("host", "postrider.internal".to_owned())];
+        let answer = node.api().send(Method::GET, path, &headers, None).await.expect("the node answers");
+        assert_eq!(answer.status, 200, "{path}: who watches it may call it what they like");
+    }
+}
+
+#[tokio::test]
 async fn without_authentication_it_refuses_to_listen_beyond_loopback() {
     let (code, said) = run_command(&["serve", "--listen", "0.0.0.0:0", "--auth", "none"], &[]).await;
     assert_eq!(code, Some(64), "{said}");

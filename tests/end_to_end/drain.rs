@@ -108,7 +108,7 @@ async fn a_push_that_was_on_its_way_when_the_listener_closed_is_accepted() {
     eventually(PATIENCE, "nobody is let in any more", async || TcpStream::connect(address).await.is_err())
         .await;
     let body = r#"{"to": "user:ann", "data": "at the last moment"}"#;
-    let head = format!("POST /v1/push HTTP/1.1\r\nhost: postrider\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!("POST /v1/push HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
     waiting.write_all(format!("{head}{body}").as_bytes()).await.expect("the connection is open");
     let mut answer = String::new();
     waiting.read_to_string(&mut answer).await.expect("an answer, and then the end");

@@ -90,7 +90,7 @@ async fn a_plain_device_that_never_reads_is_closed_and_gets_everything_when_it_c
 fn request(n: usize) -> String {
     let body = json!({"to": "user:ann", "data": n}).to_string();
     format!(
-        "POST /v1/push HTTP/1.1\r\nhost: node\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /v1/push HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
 }

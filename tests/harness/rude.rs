@@ -172,7 +172,7 @@ fn close(code: u16, reason: &[u8]) -> Vec<u8> {
 }
 
 fn push(headers: &str, body: &str) -> String {
-    format!("POST /v1/push HTTP/1.1\r\nhost: node\r\n{headers}\r\n{body}")
+    format!("POST /v1/push HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n{body}")
 }
 
 /// What is wrong with a request's form.

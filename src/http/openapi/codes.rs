@@ -24,6 +24,7 @@ pub(super) const CODES: &[Code] = &[
     code(401, "unauthorized", "no API key, or not one of this server's"),
     code(401, "invalid_token", "no token, or not a valid one: the detail says why"),
     code(403, "origin", "pages of this origin may not do this"),
+    code(403, "host", "a node without authentication answers only to names that are surely its own"),
     code(403, "forbidden", "the key's scopes do not allow it"),
     code(404, "not_found", "there is no such resource"),
     code(404, "message_unknown", "the channel knows no such message"),

@@ -61,7 +61,7 @@ fn stream(name: Value) -> Operation {
         .takes("query", "token", "The token itself; better a ticket.", text.clone())
         .takes("header", "Last-Event-ID", "The last event handled: begin behind it.", text.clone())
         .answers_as(200, "The stream; the schema is of each event.", "text/event-stream", event(), None)
-        .refuses(&["bad_request", "invalid_token", "origin", "invalid_parameter"])
+        .refuses(&["bad_request", "invalid_token", "origin", "host", "invalid_parameter"])
         .sample("JavaScript", "JavaScript", include_str!("../../../docs/examples/events.mjs"))
 }
 
@@ -90,7 +90,7 @@ fn acks(name: Value) -> Operation {
         .answers_empty(204, "Taken; written to the store within a second.")
         .refuses(&["bad_request", "invalid_json", "body_incomplete", "body_timeout", "body_too_large"])
         .refuses(&["invalid_body", "invalid_channel", "invalid_channels", "invalid_parameter"])
-        .refuses(&["invalid_token", "origin", "ack_rate", "store_unavailable"])
+        .refuses(&["invalid_token", "origin", "host", "ack_rate", "store_unavailable"])
 }
 
 fn ticket() -> Operation {
@@ -107,7 +107,7 @@ fn ticket() -> Operation {
             "ticket": "q3J1b0gxWkFvS2p2bE5xM3h1V1l6Q2JtVnlTa1ZvUlE", "expires_at": "2026-11-24T19:02:11.482Z",
         }))
         .refuses(&["bad_request", "invalid_json", "body_incomplete", "body_timeout", "body_too_large"])
-        .refuses(&["invalid_body", "invalid_channel", "invalid_ttl", "origin", "store_out_of_memory"])
+        .refuses(&["invalid_body", "invalid_channel", "invalid_ttl", "origin", "host", "store_out_of_memory"])
         .refuses(STORE)
 }
 
