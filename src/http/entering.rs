@@ -40,8 +40,8 @@ impl Inner {
 enum State {
     /// It has not said all that is needed.
     Waiting(Box<Waiting>),
-    /// Its token is being checked; what came since waits for that.
-    Checking(Option<Box<Waiting>>, Vec<ClientFrame>),
+    /// What it said is being looked at; what came since waits for that.
+    Checking(Vec<ClientFrame>),
     /// It is attached, or closed.
     Done,
 }
@@ -73,15 +73,29 @@ impl Entering {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What it waits for, to be looked at until [`Entering::put`]. Meanwhile it can
+    /// still be given up on.
     fn take(&self) -> Option<Box<Waiting>> {
         let mut state = self.state();
-        match std::mem::replace(&mut *state, State::Done) {
+        match std::mem::replace(&mut *state, State::Checking(Vec::new())) {
             State::Waiting(waiting) => Some(waiting),
             other => {
                 *state = other;
                 None
             }
         }
+    }
+
+    /// Goes on with what came of it, unless the session was given up on.
+    fn put(&self, session: &Arc<Session>, next: State) {
+        let frames = {
+            let mut state = self.state();
+            let State::Checking(frames) = &mut *state else { return };
+            let frames = std::mem::take(frames);
+            *state = next;
+            frames
+        };
+        frames.into_iter().for_each(|frame| self.take_frame(session, frame));
     }
 
     /// Checks the token of an `auth` frame: at once where that can be done, else
@@ -92,22 +106,17 @@ impl Entering {
         let hooked = waiting.wish.hooked.clone();
         let mut checked = Box::pin(async move { app.inner.gate.token(&token, hooked.as_ref()).await });
         if let Some(checked) = checked.as_mut().now_or_never() {
-            *self.state() = self.authenticated(session, waiting, checked, places);
-            return;
+            let next = self.authenticated(session, waiting, checked, places);
+            return self.put(session, next);
         }
-        *self.state() = State::Checking(Some(waiting), Vec::new());
         let (entering, session) = (self.clone(), session.clone());
         self.0.app.inner.tasks.spawn(async move {
             let checked = checked.await;
-            let waiting = match &mut *entering.state() {
-                State::Checking(waiting, _) => waiting.take(),
-                State::Waiting(_) | State::Done => None,
-            };
-            let Some(waiting) = waiting else { return };
-            // What comes meanwhile still waits.
+            if session.is_closing() {
+                return;
+            }
             let next = entering.authenticated(&session, waiting, checked, places);
-            let State::Checking(_, frames) = std::mem::replace(&mut *entering.state(), next) else { return };
-            frames.into_iter().for_each(|frame| entering.take_frame(&session, frame));
+            entering.put(&session, next);
         });
     }
 
@@ -144,21 +153,26 @@ impl Entering {
     fn resume(&self, session: &Arc<Session>, places: Places) {
         let Some(waiting) = self.take() else { return };
         let Waiting { mut wish, ambient } = *waiting;
-        match ambient {
+        let next = match ambient {
             Some(Ok(admitted)) => {
                 wish.asked.positions = places.positions;
                 wish.asked.topics.extend(places.topics);
                 self.0.app.open(session, admitted, wish);
+                State::Done
             }
-            Some(Err(refusal)) => self.refuse(session, &refusal),
-            None => *self.state() = State::Waiting(Box::new(Waiting { wish, ambient })),
-        }
+            Some(Err(refusal)) => {
+                self.refuse(session, &refusal);
+                State::Done
+            }
+            None => State::Waiting(Box::new(Waiting { wish, ambient })),
+        };
+        self.put(session, next);
     }
 
     fn take_frame(&self, session: &Arc<Session>, frame: ClientFrame) {
         let (waits, resumes) = match &mut *self.state() {
             State::Waiting(waiting) => (true, waiting.wish.resume),
-            State::Checking(_, frames) if frames.len() < HELD_FRAMES_MAX => return frames.push(frame),
+            State::Checking(frames) if frames.len() < HELD_FRAMES_MAX => return frames.push(frame),
             State::Checking(..) => {
                 return session.close(CloseCode::BAD_HANDSHAKE, "wait for hello before you send more");
             }
@@ -232,5 +246,72 @@ impl Events for Entering {
 
     fn closed(&self, session: &Arc<Session>, ending: Ending) {
         self.0.app.inner.events.closed(session, ending);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+    use warp::http::HeaderMap;
+
+    use super::*;
+    use crate::delivery::{self, Delivery};
+    use crate::http::auth::{AuthOptions, Authenticator};
+    use crate::http::{Options, Parts};
+    use crate::metrics::Metrics;
+    use crate::protocol::SessionId;
+    use crate::protocol::frame::Dialect;
+    use crate::session::pipe::pipe;
+    use crate::session::{self, Wheel};
+    use crate::store::{Limits, NodeInfo, memory};
+
+    async fn app() -> App {
+        let (metrics, tasks) = (Metrics::new("0", "memory"), TaskTracker::new());
+        let [draining, stop] = std::array::from_fn(|_| CancellationToken::new());
+        let info = NodeInfo {
+            address: String::new(),
+            version: String::new(),
+            started_at_ms: 0,
+            sessions: 0,
+            draining: false,
+        };
+        let store = Arc::new(memory::Store::new(Limits::default()));
+        let options = delivery::Options::default();
+        let delivery = Delivery::start(options, store, info, metrics.clone(), tasks.clone(), stop.clone());
+        App::new(Parts {
+            options: Options::default(),
+            session_options: session::Options::default(),
+            delivery: delivery.await.expect("starts"),
+            authenticator: Authenticator::new(&AuthOptions::None, &metrics, &tasks).expect("usable"),
+            wheel: Wheel::new(),
+            metrics,
+            tasks,
+            draining,
+            stop,
+        })
+    }
+
+    #[tokio::test]
+    async fn who_is_given_up_on_while_a_frame_is_looked_at_is_closed() {
+        let app = app().await;
+        let entering = Entering::new(&app, Wish::socket(&HeaderMap::new(), ""), None);
+        let (id, options) = (SessionId::generate(), Arc::new(session::Options::default()));
+        let wire = Box::new(pipe(1_024).0);
+        let session = Session::new(
+            id,
+            Dialect::Envelope,
+            wire,
+            options,
+            Arc::new(entering.clone()),
+            &app.inner.metrics,
+        );
+        let _run = session.clone().run(Bytes::new());
+        let waiting = entering.take().expect("it waits");
+        entering.give_up(&session);
+        assert!(session.is_closing());
+        entering.put(&session, State::Waiting(waiting));
+        assert!(matches!(*entering.state(), State::Done), "there is no way back");
     }
 }
