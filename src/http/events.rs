@@ -103,7 +103,7 @@ impl App {
             Admission::Await(_) => return Err(refusal(AuthError::NoToken.into())),
             Admission::Refuse(refused) => return Err(refusal(refused)),
         };
-        // A stream that a logout closes asks once; what is said of one comes at any time after.
+        // A session asks this when it begins, and a logout closes it; this comes at any time.
         if !self.inner.gate.authenticator.is_open() {
             let issued_at_ms = issued_at_ms.unwrap_or(0);
             let logged_out = self.inner.delivery.is_logged_out(&identity.user, issued_at_ms).await;
