@@ -218,10 +218,8 @@ fn now_ms() -> u64 {
 }
 
 fn delivery_options(config: &Config) -> delivery::Options {
-    let defaults = delivery::Options::default();
     delivery::Options {
         heal_interval: config.heal_interval,
-        directory_refresh: defaults.directory_refresh.min(config.channel_retention / 4),
         ledger_audit_interval: config.ledger_audit_interval,
         sessions_per_user_max: config.sessions_per_user_max,
         cursor_flush: config.cursor_flush,
@@ -229,7 +227,7 @@ fn delivery_options(config: &Config) -> delivery::Options {
         heartbeat_interval: config.heartbeat_interval,
         heartbeat_ttl: config.heartbeat_ttl,
         reclaim_after: config.heartbeat_ttl + config.heartbeat_grace,
-        ..defaults
+        ..delivery::Options::default()
     }
 }
 

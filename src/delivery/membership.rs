@@ -12,7 +12,7 @@ use crate::store::{self, Beat, Join, NodeInfo};
 
 use super::held::Held;
 use super::replay::backoff;
-use super::{Delivery, Inner};
+use super::{Delivery, Inner, Options};
 
 /// Channels registered at once when a node rejoins.
 const REJOIN_CONCURRENCY: usize = 64;
@@ -98,15 +98,15 @@ impl Membership {
     /// a heartbeat lives the count begins anew, and so it does after a step of the
     /// store's clock: a node must not take others for dead who may have stood still
     /// with it, or whose heartbeats lapsed all at once.
-    fn note(&self, store_us: Option<u64>, heartbeat_ttl: Duration) {
+    fn note(&self, store_us: Option<u64>, options: &Options) {
+        let Options { heartbeat_ttl, heartbeat_interval, .. } = *options;
         let mut beats = self.beats.lock().expect("no panic while held");
         if let Some(store_us) = store_us {
             let now = Instant::now();
             let stepped = Duration::from_micros(store_us.saturating_sub(beats.store_us));
-            if beats
-                .last
-                .is_some_and(|last| now - last >= heartbeat_ttl || stepped >= now - last + heartbeat_ttl)
-            {
+            if beats.last.is_some_and(|last| {
+                now - last >= heartbeat_ttl || stepped + heartbeat_interval >= now - last + heartbeat_ttl
+            }) {
                 beats.steady_since = None;
             }
             (beats.last, beats.store_us) = (Some(now), store_us);
@@ -172,7 +172,7 @@ impl Delivery {
         let beat = store.beat(self.node(), &self.info()).await;
         let received = Instant::now();
         let alive = beat.as_ref().ok().filter(|beat| !beat.fenced);
-        membership.note(alive.map(|beat| beat.now_us), self.inner.options.heartbeat_ttl);
+        membership.note(alive.map(|beat| beat.now_us), &self.inner.options);
         metrics.ready.set(if self.unready_reason().is_none() { 1.0 } else { 0.0 });
         let beat = beat.map_err(|error| self.noted(error))?;
         clock.observe(sent, received, beat.now_us);
@@ -280,14 +280,15 @@ impl Delivery {
 mod tests {
     use super::*;
     use crate::delivery::tests::{alice, attach_to, start_with_faults};
-    use crate::session::Options;
+    use crate::session;
     use crate::store::Start;
 
     /// Healing would find it, much later.
     #[tokio::test(start_paused = true)]
     async fn a_node_that_rejoins_registers_its_channels_under_its_new_id() {
         let (delivery, _) = start_with_faults().await;
-        let _attached = attach_to(&delivery, Arc::new(Options::default()), alice(), Start::Now).await;
+        let _attached =
+            attach_to(&delivery, Arc::new(session::Options::default()), alice(), Start::Now).await;
         let old = delivery.node();
         delivery.rejoin().await;
         let new = delivery.node();
@@ -305,10 +306,10 @@ mod tests {
     async fn a_step_of_the_stores_clock_begins_the_count_of_steady_beats_anew() {
         let (delivery, _) = start_with_faults().await;
         let membership = Membership::new(NodeId::generate(), delivery.info());
-        let ttl = Duration::from_secs(3);
+        let options = Options::default();
         let beat = async |store_s: u64| {
             tokio::time::advance(Duration::from_secs(1)).await;
-            membership.note(Some(store_s * 1_000_000), ttl);
+            membership.note(Some(store_s * 1_000_000), &options);
             membership
                 .beats
                 .lock()
@@ -319,8 +320,8 @@ mod tests {
         };
         assert_eq!(beat(100).await, Duration::ZERO);
         assert_eq!(beat(101).await, Duration::from_secs(1));
-        assert_eq!(beat(104).await, Duration::from_secs(2), "no heartbeat lapsed by that");
-        assert_eq!(beat(109).await, Duration::ZERO);
+        assert_eq!(beat(103).await, Duration::from_secs(2), "no heartbeat lapsed by that");
+        assert_eq!(beat(106).await, Duration::ZERO);
         assert_eq!(beat(90).await, Duration::from_secs(1), "set back, they live longer");
     }
 }

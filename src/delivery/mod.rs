@@ -110,7 +110,7 @@ pub struct Options {
     /// Channels compared in one second at most.
     pub heal_rate_max: usize,
     /// How often directory entries are written again, so that the store does not
-    /// forget channels whose sessions are quiet.
+    /// forget channels whose sessions are quiet: it keeps them for a day at least.
     pub directory_refresh: Duration,
     /// How often the ledgers of some held channels are looked at.
     pub ledger_audit_interval: Duration,

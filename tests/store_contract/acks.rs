@@ -213,22 +213,28 @@ pub(crate) async fn a_user_of_many_devices_crowds_out_nobody_else(backend: &dyn 
         let acks = [received(&all, Some(&named(user, n)), epoch, 1)];
         store.acknowledge(&acks).await.expect("acknowledged");
     };
-    let users: Vec<_> = (0..90).map(|n| format!("user{n}")).collect();
+    let users: Vec<_> = (0..100).map(|n| format!("user{n}")).collect();
     for user in &users {
         receive(user, 1).await;
     }
-    for n in 0..400 {
-        if n < 2 {
-            let now = clock_ms(&*store).await;
-            clock_passes(&*store, now).await;
-        }
-        receive("mallory", n).await;
-    }
-    // She begins anew behind what somebody received; they go on where they were.
+    let now = clock_ms(&*store).await;
+    clock_passes(&*store, now).await;
+    // Who is forgotten begins anew behind what somebody received.
     store.acknowledge(&[received(&all, None, epoch, 3)]).await.expect("acknowledged");
-    for user in &users {
-        let page = read(&*store, &all, Start::Cursor(Some(named(user, 1)))).await;
-        assert_eq!(page.after, 1, "{user}");
+    let is_kept =
+        async |user: &str, n| read(&*store, &all, Start::Cursor(Some(named(user, n)))).await.after == 1;
+    for devices in [101, 500] {
+        for n in devices - 101..devices {
+            receive("mallory", n).await;
+        }
+        for user in &users {
+            assert!(is_kept(user, 1).await, "{user} lost its place to {devices} devices");
+        }
     }
-    assert_eq!(read(&*store, &all, Start::Cursor(Some(named("mallory", 0)))).await.after, 3);
+    // The last that was one too many made room for as many as a user is left.
+    let mut kept = 0;
+    for n in 0..500 {
+        kept += u64::from(is_kept("mallory", n).await);
+    }
+    assert!((50..=100).contains(&kept), "{kept} devices of one user");
 }

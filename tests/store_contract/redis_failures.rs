@@ -158,6 +158,13 @@ async fn a_master_that_was_a_replica_in_between_gives_no_position_out_twice() {
     assert_eq!((page.gap, texts(&page)), (gap(Some(from), Some(to), GapReason::Reset), vec!["6".to_owned()]));
 }
 
+/// What is noted of the life of the data.
+async fn life(server: &RedisServer) -> Vec<u8> {
+    let client = ::redis::Client::open(server.url()).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("connected");
+    ::redis::cmd("GET").arg("postrider:life").query_async(&mut connection).await.expect("answered")
+}
+
 /// Nodes that connected before and after would else renew each other's epochs.
 #[tokio::test]
 async fn all_stores_agree_which_life_the_data_is_in() {
@@ -178,6 +185,13 @@ async fn all_stores_agree_which_life_the_data_is_in() {
     first.beat(node, &node_info()).await.expect("beaten");
     until_connected(&first).await;
     assert_eq!(push(&*first, &alice, 6).await.position, Some(Position::new(renewed, 6)));
+    // Where all is gone, the data is in no other life than before.
+    let noted = life(&server).await;
+    assert_eq!(server.ask("FLUSHALL"), "+OK");
+    let node = enrolled(&*first).await;
+    first.beat(node, &node_info()).await.expect("beaten");
+    assert!(first.is_connected());
+    assert_eq!(life(&server).await, noted);
 }
 
 #[tokio::test]
@@ -335,12 +349,17 @@ async fn a_line_that_is_written_again_keeps_its_channel() {
     let node = enrolled(&store).await;
     push(&store, &channel("known"), 1).await;
     for name in ["known", "unknown"] {
-        store.join(&join(node, &channel(name), 1)).await.expect("joined");
+        let start = Start::Cursor(Some(device("phone")));
+        store.join(&Join { start, ..join(node, &channel(name), 1) }).await.expect("joined");
         let meta = format!("postrider:m:{{user:{name}}}");
         assert_eq!(server.ask(&format!("PEXPIRE {meta} 30000")), ":1");
+        let cursors = format!("postrider:c:{{user:{name}}}");
+        assert_eq!(server.ask(&format!("PEXPIRE {cursors} 30000")), ":1");
         store.leave(node, &channel(name), 2, 1).await.expect("written");
-        let left_ms: u64 = server.ask(&format!("PTTL {meta}"))[1..].parse().expect("a number");
-        assert!(left_ms > 23 * 60 * 60 * 1_000, "{name} is forgotten in {left_ms} ms");
+        for key in [meta, cursors] {
+            let left_ms: u64 = server.ask(&format!("PTTL {key}"))[1..].parse().expect("a number");
+            assert!(left_ms > 50_000, "{key} is forgotten in {left_ms} ms");
+        }
     }
 }
 

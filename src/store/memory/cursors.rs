@@ -66,25 +66,36 @@ impl Cursors {
 
     /// Forgets the cursors that moved longest ago once there are too many, but
     /// not the one that `came`; some more than need be, so that it happens rarely.
-    /// First go the surplus ones of users that have many: nobody crowds out others
-    /// with names that cost nothing.
+    /// Users that have many are left the newest half of what a user may have, and
+    /// others lose theirs only if that is not enough: nobody crowds out others with
+    /// names that cost nothing.
     fn make_room(&mut self, came: &Device, cursors_max: usize) {
         if self.0.len() <= cursors_max.max(1) {
             return;
         }
         let needed = self.0.len() - cursors_max.max(1);
-        let others = self.0.iter().filter(|(device, _)| *device != came);
-        let mut others: Vec<_> = others.map(|(device, cursor)| (cursor.at_ms, device.clone())).collect();
-        others.sort_unstable_by_key(|(at_ms, _)| Reverse(*at_ms));
-        let mut cursors: HashMap<String, usize> = HashMap::new();
-        let (few, many): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, device)| {
-            let of_user = cursors.entry(device.user().unwrap_or_default().to_owned()).or_default();
-            *of_user += 1;
-            *of_user <= USER_CURSORS
-        });
-        let few = if many.len() < needed { few } else { Vec::new() };
-        let stalest = many.into_iter().rev().chain(few.into_iter().rev());
-        for (_, device) in stalest.take(needed + cursors_max / 20) {
+        let mut cursors: HashMap<&str, usize> = HashMap::new();
+        for user in self.0.keys().filter_map(Device::user) {
+            *cursors.entry(user).or_default() += 1;
+        }
+        let mut newest_first: Vec<_> = self.0.iter().filter(|(device, _)| *device != came).collect();
+        newest_first.sort_by_key(|(_, cursor)| Reverse(cursor.at_ms));
+        let mut newer: HashMap<&str, usize> = came.user().map(|user| (user, 1)).into_iter().collect();
+        let (mut gone, few): (Vec<&Device>, Vec<&Device>) =
+            newest_first.into_iter().map(|(device, _)| device).partition(|device| {
+                let Some(user) = device.user().filter(|user| cursors[user] > USER_CURSORS) else {
+                    return false;
+                };
+                let newer = newer.entry(user).or_default();
+                *newer += 1;
+                *newer > USER_CURSORS / 2
+            });
+        if gone.len() < needed {
+            let more = needed - gone.len() + cursors_max / 20;
+            gone.extend(few.into_iter().rev().take(more));
+        }
+        let gone: Vec<Device> = gone.into_iter().cloned().collect();
+        for device in gone {
             self.0.remove(&device);
         }
     }

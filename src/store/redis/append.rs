@@ -36,9 +36,9 @@ pub(super) async fn one(store: &Store, append: &Append) -> Result<Appended, Erro
 /// to be, in a call each, in another.
 pub(super) async fn many(store: &Store, appends: &[Append]) -> Vec<Result<Appended, Error>> {
     let mut answers: Vec<Option<Result<Appended, Error>>> = appends.iter().map(|_| None).collect();
-    let plain = plain(appends);
-    if !plain.is_empty() {
-        try_plain(store, appends, &plain, &mut answers).await;
+    let calls = plain(appends);
+    if !calls.is_empty() {
+        try_plain(store, appends, &calls, &mut answers).await;
     }
     let left: Vec<usize> = (0..appends.len()).filter(|at| answers[*at].is_none()).collect();
     let each = each(store, left.iter().map(|at| &appends[*at])).await;
@@ -48,54 +48,68 @@ pub(super) async fn many(store: &Store, appends: &[Append]) -> Vec<Result<Append
     answers.into_iter().map(|answer| answer.expect("an answer to each")).collect()
 }
 
-/// Which appends [`Script::Appends`] may do: none that comes behind another kind
-/// of append to its channel, nor any that another call than the channel's first
-/// would do, or it would overtake what is left to be done in a call each.
-fn plain(appends: &[Append]) -> Vec<usize> {
-    let mut plain = Vec::with_capacity(appends.len());
-    let (mut calls, mut behind_others) = (HashMap::new(), HashSet::new());
-    for (at, append) in appends.iter().enumerate() {
-        let mut is_plain = append.ttl_ms > 0 && append.collapse_key.is_none() && append.idempotency.is_none();
-        if is_plain && appends.len() > APPENDS_MAX {
-            let call = plain.len() / APPENDS_MAX;
-            is_plain = *calls.entry(&append.channel).or_insert(call) == call;
+/// Which appends [`Script::Appends`] may do, in calls: none that comes behind
+/// another kind of append to its channel, or it would overtake that. A channel's
+/// are in one call, or what a first one leaves would be overtaken by a second; more
+/// than fit into one are none of these.
+fn plain(appends: &[Append]) -> Vec<Vec<usize>> {
+    let mut behind_others = HashSet::new();
+    let mut is_plain = |append: &Append| {
+        let plain = append.ttl_ms > 0 && append.collapse_key.is_none() && append.idempotency.is_none();
+        if !plain {
+            behind_others.insert(append.channel.clone());
         }
-        if !is_plain {
-            behind_others.insert(&append.channel);
-        } else if behind_others.is_empty() || !behind_others.contains(&append.channel) {
-            plain.push(at);
+        plain && (behind_others.is_empty() || !behind_others.contains(&append.channel))
+    };
+    let plain: Vec<usize> = (0..appends.len()).filter(|at| is_plain(&appends[*at])).collect();
+    if plain.len() <= APPENDS_MAX {
+        return if plain.is_empty() { Vec::new() } else { vec![plain] };
+    }
+    let (mut channels, mut groups) = (HashMap::new(), Vec::<Vec<usize>>::new());
+    for at in plain {
+        let group = *channels.entry(&appends[at].channel).or_insert(groups.len());
+        if group == groups.len() {
+            groups.push(Vec::new());
+        }
+        groups[group].push(at);
+    }
+    let mut calls: Vec<Vec<usize>> = Vec::new();
+    for mut group in groups {
+        group.truncate(APPENDS_MAX);
+        match calls.last_mut() {
+            Some(call) if call.len() + group.len() <= APPENDS_MAX => call.append(&mut group),
+            _ => calls.push(group),
         }
     }
-    plain
+    calls
 }
 
-/// Answers those of `plain` that were done, or failed.
+/// Answers those that were done, or failed.
 async fn try_plain(
     store: &Store,
     appends: &[Append],
-    plain: &[usize],
+    calls: &[Vec<usize>],
     answers: &mut [Option<Result<Appended, Error>>],
 ) {
     let replies = match store.link.current() {
         Ok(conn) => {
-            let mut pipeline = Pipeline::with_capacity(plain.len().div_ceil(APPENDS_MAX));
-            for part in plain.chunks(APPENDS_MAX) {
-                pipeline.add_command(plain_command(store, &conn, part.iter().map(|at| &appends[*at])));
+            let mut pipeline = Pipeline::with_capacity(calls.len());
+            for call in calls {
+                pipeline.add_command(plain_command(store, &conn, call.iter().map(|at| &appends[*at])));
             }
             store.link.call(&conn, WHAT, &pipeline).await
         }
         Err(error) => Err(error),
     };
-    let replies = replies.unwrap_or_else(|error| vec![Err(error); plain.len().div_ceil(APPENDS_MAX)]);
-    for (part, reply) in plain.chunks(APPENDS_MAX).zip(replies) {
-        let parts = reply.and_then(|reply| PlainAnswers::read(reply, part.len()));
-        match parts {
+    let replies = replies.unwrap_or_else(|error| vec![Err(error); calls.len()]);
+    for (call, reply) in calls.iter().zip(replies) {
+        match reply.and_then(|reply| PlainAnswers::read(reply, call.len())) {
             Ok(mut parts) => {
-                for at in part {
+                for at in call {
                     answers[*at] = parts.next(&appends[*at]).transpose();
                 }
             }
-            Err(error) => part.iter().for_each(|at| answers[*at] = Some(Err(error.clone()))),
+            Err(error) => call.iter().for_each(|at| answers[*at] = Some(Err(error.clone()))),
         }
     }
 }

@@ -13,16 +13,22 @@ use super::link::ask;
 use super::scripts::Script;
 use super::server::Facts;
 
-/// What a node takes for the life of a server that does not tell who it is.
-pub(super) const UNKNOWN: [u8; 8] = [0; 8];
+/// Which life a connection leads to.
+#[derive(Default)]
+pub(super) struct Life {
+    /// What every script call brings; zeros if the server does not tell who it is.
+    pub(super) run: [u8; 8],
+    /// What is noted beside the data; empty if nothing is.
+    pub(super) note: Vec<u8>,
+}
 
 /// Asks for the life, which this begins if it is new.
 pub(super) async fn of(
     connection: &mut MultiplexedConnection,
     key: &str,
     facts: &Facts,
-) -> Result<[u8; 8], String> {
-    let Some(run_id) = facts.run_id() else { return Ok(UNKNOWN) };
+) -> Result<Life, String> {
+    let Some(run_id) = facts.run_id() else { return Ok(Life::default()) };
     let fresh: [u8; 8] = rand::random();
     let mut pipeline = Pipeline::with_capacity(1);
     let mut call = Script::Life.call(1);
@@ -31,9 +37,10 @@ pub(super) async fn of(
     pipeline.add_command(call);
     let answer = ask(connection, &pipeline).await.map_err(|error| error.to_string())?;
     match answer.into_iter().next() {
-        Some(Value::BulkString(life)) => {
-            life.try_into().map_err(|_| "the life of its data is not eight bytes".to_owned())
-        }
+        Some(Value::BulkString(note)) => match note.last_chunk() {
+            Some(run) => Ok(Life { run: *run, note }),
+            None => Err("the life of its data is not eight bytes".to_owned()),
+        },
         Some(Value::ServerError(error)) => Err(format!("it does not say which life its data is in: {error}")),
         _ => Err("it answers something else than the life of its data".to_owned()),
     }

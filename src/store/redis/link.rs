@@ -20,8 +20,9 @@ use crate::store::Error;
 
 use super::connector::Connector;
 use super::error::{breaks_connection, from_server};
+use super::life::{self, Life};
 use super::server::Facts;
-use super::{ConnectError, life, scripts};
+use super::{ConnectError, scripts};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Pushes are refused for as long as a Redis that is back is not found: four
@@ -33,8 +34,10 @@ const STABLE_AFTER: Duration = Duration::from_secs(2);
 /// A live connection, and what was found behind it.
 pub(super) struct Conn {
     connection: MultiplexedConnection,
-    /// Which life of the data it leads to.
+    /// Which life of the data it leads to, short enough for every script call.
     pub(super) run: [u8; 8],
+    /// The same as it is noted beside the data.
+    pub(super) life_note: Vec<u8>,
     number: u64,
 }
 
@@ -69,10 +72,10 @@ impl Shared {
                 return Err(format!("it refuses a script: {error}"));
             }
         }
-        let run =
+        let life =
             timeout(self.connector.command_timeout, life::of(&mut connection, &self.life_key, &facts)).await;
-        let run = run.map_err(|_| "it did not say in time which life its data is in")??;
-        Ok((Conn { connection, run, number }, facts))
+        let Life { run, note } = life.map_err(|_| "it did not say in time which life its data is in")??;
+        Ok((Conn { connection, run, life_note: note, number }, facts))
     }
 
     /// Takes a connection out of use, if it is still the one in use.

@@ -7,8 +7,8 @@
 //! and HTTP, and keeps nothing between calls but the connection.
 //!
 //! # Invariants
-//! - All keys of a channel share a hash slot, and all of a node; no script
-//!   touches two slots.
+//! - All keys of a channel share a hash slot, and all of a node; no script of a
+//!   channel touches two slots.
 //! - Every key expires, the registry, the note of the data's life and the streams
 //!   of enrolled nodes excepted.
 //! - A channel's numbers go on for as long as its meta lives, and meta outlives

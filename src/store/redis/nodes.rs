@@ -43,7 +43,7 @@ pub(super) async fn beat(store: &Store, node: NodeId, info: &NodeInfo) -> Result
         .arg(heartbeat(info)?)
         .arg(store.limits.heartbeat_ttl_ms)
         .arg(INDEX_TTL_MS)
-        .arg(&conn.run);
+        .arg(&conn.life_note);
     let answer = reply::list(WHAT, store.link.call_one(&conn, WHAT, command).await?)?;
     let [beaten, now_us, outlived] = answer.as_slice() else {
         return Err(corrupt(WHAT, "three numbers expected"));

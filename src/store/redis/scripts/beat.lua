@@ -8,14 +8,20 @@
 -- ARGV[1] what the heartbeat says
 -- ARGV[2] heartbeat ttl, ms
 -- ARGV[3] index ttl, ms
--- ARGV[4] life that the node takes the data to be in, 8 bytes; zeros if it cannot know
+-- ARGV[4] what the node found there; empty if it cannot know. Written again where
+--         nothing is any more: all is gone, and nothing comes back
 --
 -- Answers {beaten, now_us, 1 if the data is in another life}.
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local outlived = 0
-if ARGV[4] ~= string.rep('\0', 8) and string.sub(redis.call('GET', KEYS[5]) or '', -8) ~= ARGV[4] then
-  outlived = 1
+if ARGV[4] ~= '' then
+  local life = redis.call('GET', KEYS[5])
+  if not life then
+    redis.call('SET', KEYS[5], ARGV[4])
+  elseif string.sub(life, -8) ~= string.sub(ARGV[4], -8) then
+    outlived = 1
+  end
 end
 if redis.call('EXISTS', KEYS[1]) == 0 then
   -- Lapsed. The group outlives the lease: whoever took the stream destroyed it.

@@ -1,28 +1,35 @@
 -- Behind whatever may have added a cursor, `came`: forgets those that moved
 -- longest ago once there are more than `cursors_max`, and some more than need be,
--- so that it happens rarely. First go the surplus ones of users that have many:
--- nobody crowds out others with names that cost nothing.
+-- so that it happens rarely. Users that have many are left the newest half of what
+-- a user may have, and others lose theirs only if that is not enough: nobody crowds
+-- out others with names that cost nothing.
 if came and call('HLEN', KEYS[6]) > cursors_max then
-  local all, others = call('HGETALL', KEYS[6]), {}
+  -- In a channel of many users: user/device.
+  local user_of = function(name) return string.match(name, '^(.*)/') end
+  local all, others, cursors, newer = call('HGETALL', KEYS[6]), {}, {}, {}
   for at = 2, #all, 2 do
-    if all[at - 1] ~= came then
-      others[#others + 1] = { name = all[at - 1], moved = struct.unpack('>I6', all[at], 15) }
+    local name = all[at - 1]
+    local user = user_of(name)
+    if user then cursors[user] = (cursors[user] or 0) + 1 end
+    if name ~= came then
+      others[#others + 1] = { name = name, user = user, moved = struct.unpack('>I6', all[at], 15) }
     end
   end
   table.sort(others, function(one, other) return one.moved > other.moved end)
-  local cursors, many, few = {}, {}, {}
+  if user_of(came) then newer[user_of(came)] = 1 end
+  local many, few = {}, {}
   for _, cursor in ipairs(others) do
-    -- In a channel of many users: user/device.
-    local user = string.match(cursor.name, '^(.*)/') or ''
-    cursors[user] = (cursors[user] or 0) + 1
-    local group = cursors[user] > USER_CURSORS and many or few
+    local user, group = cursor.user, few
+    if user and cursors[user] > USER_CURSORS then
+      newer[user] = (newer[user] or 0) + 1
+      if newer[user] > USER_CURSORS / 2 then group = many end
+    end
     group[#group + 1] = cursor.name
   end
-  local needed = #others + 1 - cursors_max
-  local surplus, gone = needed + math.floor(cursors_max / 20), {}
-  for _, group in ipairs(#many < needed and { many, few } or { many }) do
-    for at = #group, 1, -1 do
-      if #gone < surplus then gone[#gone + 1] = group[at] end
+  local needed, gone = #others + 1 - cursors_max, many
+  if #many < needed then
+    for at = #few, math.max(1, #few - needed + #many + 1 - math.floor(cursors_max / 20)), -1 do
+      gone[#gone + 1] = few[at]
     end
   end
   for at = 1, #gone, 1000 do

@@ -25,7 +25,10 @@ if not at or select(2, struct.unpack(LINE, meta, at)) <= generation then
     -- While a session is there, the channel is not forgotten: finish.lua sees to
     -- that, but to it a channel that was never appended to is unknown.
     refresh = 0
-    if not known then call('PEXPIRE', KEYS[1], math.max(tonumber(ARGV[3]), DAY)) end
+    if not known then
+      call('PEXPIRE', KEYS[1], math.max(tonumber(ARGV[3]), DAY))
+      call('PEXPIRE', KEYS[6], math.max(tonumber(ARGV[3]), DAY))
+    end
   elseif at then
     answer = 0
     meta = string.sub(meta, 1, at - 1) .. string.sub(meta, at + LINE_BYTES)
