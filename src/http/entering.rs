@@ -208,10 +208,12 @@ impl Entering {
         });
     }
 
-    /// Closes a session that did not say in time what it has to.
-    pub(super) fn give_up(&self, session: &Arc<Session>) {
+    /// Closes a session that did not say yet what it has to. If it is not `late`,
+    /// that is not its fault, and another node takes it.
+    pub(super) fn give_up(&self, session: &Arc<Session>, late: bool) {
         let refusal = match std::mem::replace(&mut *self.state(), State::Done) {
             State::Done => return,
+            _ if !late => Refusal::new(CloseCode::RESTART, "this node restarts; reconnect to another"),
             State::Checking(..) => {
                 Refusal::new(CloseCode::OVERLOADED, "your token could not be checked in time")
             }
@@ -309,7 +311,7 @@ mod tests {
         );
         let _run = session.clone().run(Bytes::new());
         let waiting = entering.take().expect("it waits");
-        entering.give_up(&session);
+        entering.give_up(&session, true);
         assert!(session.is_closing());
         entering.put(&session, State::Waiting(waiting));
         assert!(matches!(*entering.state(), State::Done), "there is no way back");

@@ -169,18 +169,19 @@ impl App {
         inner.tasks.spawn(visits(self.clone(), visitor, session, run));
     }
 
-    /// Closes a session that does not authenticate, or resume as it announced.
+    /// Closes a session that does not authenticate, or resume as it announced, in
+    /// time: before the node leaves, too.
     fn await_entry(&self, session: &Arc<Session>, entering: Entering) {
         // A session that is over must not keep its socket open until then.
         let (app, session) = (self.clone(), Arc::downgrade(session));
         let timeout = self.inner.options.handshake_timeout;
         self.inner.tasks.spawn(async move {
-            tokio::select! {
-                () = app.inner.draining.cancelled() => {}
-                () = tokio::time::sleep(timeout) => {}
-            }
+            let late = tokio::select! {
+                () = app.inner.draining.cancelled() => false,
+                () = tokio::time::sleep(timeout) => true,
+            };
             if let Some(session) = session.upgrade() {
-                entering.give_up(&session);
+                entering.give_up(&session, late);
             }
         });
     }

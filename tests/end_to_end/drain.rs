@@ -68,6 +68,24 @@ async fn leaves_nothing(cluster: &Cluster, nodes: usize) {
     assert_eq!(streams.len(), nodes, "{streams:?}");
 }
 
+/// A client takes a code of its own fault for final.
+#[tokio::test]
+async fn who_has_not_said_yet_who_or_where_it_is_when_a_node_drains_comes_back_elsewhere() {
+    let mut cluster =
+        cluster("drain_delay_ms = 0\ndrain_window_ms = 20000\ndrain_deadline_ms = 30000\n").await;
+    let node = &cluster.nodes[0];
+    let envelope = Dial::anonymous(node.address()).header("sec-websocket-protocol", "postrider.v1+json");
+    let waiting = [
+        envelope.clone().query("resume=1").connect().await,
+        envelope.connect().await,
+        node.envelope("ann").query("resume=1").connect().await,
+    ];
+    cluster.nodes[0].terminate();
+    for (at, socket) in waiting.iter().enumerate() {
+        assert_eq!(socket.wait_closed(PATIENCE).await.code, Some(1012), "client {at}");
+    }
+}
+
 #[tokio::test]
 async fn a_draining_node_takes_no_new_sessions() {
     let mut cluster =
