@@ -194,7 +194,10 @@ fn refusal(refused: Refusal) -> Problem {
     match refused.code {
         CloseCode::TOKEN => Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", refused.reason),
         CloseCode::ORIGIN => Problem::new(StatusCode::FORBIDDEN, "origin", refused.reason),
-        code if passes(code) => Problem::unavailable("store_unavailable", refused.reason, 1),
+        // Not all at once: everyone who is told so comes back.
+        code if passes(code) => {
+            Problem::unavailable("store_unavailable", refused.reason, rand::random_range(1..=5))
+        }
         _ => Problem::invalid("invalid_parameter", refused.reason),
     }
 }

@@ -5,7 +5,8 @@
 import { CLOSE_CODES } from './close.js';
 import { textOf } from './errors.js';
 import type { ClientFrame, ServerFrame } from './frames.js';
-import { runtime, type Answer, type ParsedUrl, type WebSocketLike } from './runtime.js';
+import { runtime, type Answer, type ParsedUrl, type Timer, type WebSocketLike } from './runtime.js';
+import type { Positions } from './types.js';
 
 /** A node takes no longer head of a request, and these statuses say that somebody on the way takes less. */
 const HEAD_BYTES_MAX = 16_384;
@@ -13,6 +14,10 @@ const TOO_LONG = [414, 431];
 const TOO_LONG_ADVICE =
   'the address of the event stream, which names all topics and positions, is too long: subscribe to fewer topics, ' +
   'or let WebSockets through';
+
+/** A node that cannot take an acknowledgement just now says when it can. */
+const BUSY = [429, 503];
+const RETRY_AFTER_S_MAX = 60;
 
 /** What statuses that no new try can help would be as close codes. */
 const CODES: Record<number, number> = { 401: 4403, 403: 4001, 422: 4002 };
@@ -26,6 +31,9 @@ export class EventStream implements WebSocketLike {
   readonly #url: ParsedUrl;
   readonly #abort = new runtime.AbortController();
   #token: string | undefined;
+  /** Acknowledged, and taken by no node yet. */
+  #unheard: Positions = {};
+  #rest: Timer;
 
   constructor(url: string) {
     this.#url = new runtime.URL(url);
@@ -52,18 +60,41 @@ export class EventStream implements WebSocketLike {
     // A stream's topics are those of its request: another one begins where this one was.
     if (/subscribe/.test(frame.type)) this.#end(CLOSE_CODES.moved, 'other topics are wanted');
     if (frame.type === 'ack') {
-      const url = new runtime.URL(this.#url.href);
-      url.pathname += '/acks';
-      const body = JSON.stringify({ positions: frame.positions });
-      // Goes out although the page does.
-      const headers = { 'content-type': 'application/json' };
-      void this.#attempt(() => this.#fetch(url, { method: 'POST', keepalive: true, headers, body }));
+      Object.assign(this.#unheard, frame.positions);
+      if (this.#rest === undefined) void this.#attempt(() => this.#acknowledge());
     }
   }
 
   close(): void {
     this.readyState = 3;
     this.#abort.abort();
+    if (this.#rest === undefined) return;
+    runtime.clearTimeout(this.#rest);
+    this.#rest = undefined;
+    void this.#attempt(() => this.#acknowledge());
+  }
+
+  async #acknowledge(): Promise<void> {
+    const positions = this.#unheard;
+    this.#unheard = {};
+    const url = new runtime.URL(this.#url.href);
+    url.pathname += '/acks';
+    const headers = { 'content-type': 'application/json' };
+    const body = JSON.stringify({ positions });
+    // Goes out although the page does.
+    const answer = await this.#fetch(url, { method: 'POST', keepalive: true, headers, body }, BUSY);
+    // The next connection tells all of it again.
+    if (!BUSY.includes(answer.status) || this.readyState === 3) return;
+    // What was acknowledged meanwhile is further on.
+    this.#unheard = { ...positions, ...this.#unheard };
+    const seconds = Math.min(Number(answer.headers.get('retry-after')) || 1, RETRY_AFTER_S_MAX);
+    this.#rest ??= runtime.setTimeout(
+      () => {
+        this.#rest = undefined;
+        void this.#attempt(() => this.#acknowledge());
+      },
+      seconds * 1_000 * (1 + Math.random()),
+    );
   }
 
   #end(code: number, reason: string): void {
@@ -81,13 +112,13 @@ export class EventStream implements WebSocketLike {
     }
   }
 
-  async #fetch(url: ParsedUrl, init: Record<string, unknown>): Promise<Answer> {
+  async #fetch(url: ParsedUrl, init: Record<string, unknown>, spared: number[] = []): Promise<Answer> {
     const headers: Record<string, string> = { ...(init.headers as object) };
     if (this.#token !== undefined) headers.authorization = `Bearer ${this.#token}`;
     if (url.href.length > HEAD_BYTES_MAX) this.#tooLong();
     const answer = await runtime.fetch!(url.href, { cache: 'no-store', credentials: 'include', ...init, headers });
     if (TOO_LONG.includes(answer.status)) this.#tooLong();
-    if (!answer.ok) {
+    if (!answer.ok && !spared.includes(answer.status)) {
       this.#end(CODES[answer.status] ?? 1006, detail(await answer.text()) ?? `the node answered ${answer.status}`);
     }
     return answer;

@@ -49,6 +49,7 @@ export interface ParsedUrl {
 export interface Answer {
   readonly ok: boolean;
   readonly status: number;
+  readonly headers: { get(name: string): string | null };
   readonly body: { getReader(): { read(): Promise<{ done: boolean; value?: unknown }> } } | null;
   text(): Promise<string>;
 }

@@ -9,9 +9,9 @@ let server, requests, answer;
 
 /** A node's answer that a test writes bit by bit. */
 class Stream {
-  constructor({ status = 200, body } = {}) {
+  constructor({ status = 200, body, headers } = {}) {
     const source = { start: (controller) => (this.controller = controller) };
-    this.response = new Response(body ?? new ReadableStream(source), { status });
+    this.response = new Response(body === undefined ? new ReadableStream(source) : body, { status, headers });
   }
 
   async write(text) {
@@ -181,7 +181,7 @@ test('an acknowledgement that does not arrive ends it, and is sent again by the 
   const { connection } = await dialling({ transport: 'sse' });
   await requests[0].stream.hello();
   await requests[0].stream.message(1);
-  answer = ({ url }) => new Stream(url.pathname.endsWith('acks') ? { status: 503, body: '' } : {});
+  answer = ({ url }) => new Stream(url.pathname.endsWith('acks') ? { status: 500, body: '' } : {});
   await pass(250);
   assert.equal(connection.state, 'connecting');
   await pass(500);
@@ -190,6 +190,41 @@ test('an acknowledgement that does not arrive ends it, and is sent again by the 
   await pass(250);
   assert.deepEqual(JSON.parse(requests.at(-1).init.body), { positions: { [CHANNEL]: pos(1) } });
   await connection.close();
+});
+
+test('an acknowledgement that a node cannot take just now is sent again when it says, and the stream goes on', async () => {
+  const { connection } = await dialling({ transport: 'sse' });
+  await requests[0].stream.hello();
+  const acks = () => requests.filter(({ url }) => url.pathname.endsWith('acks'));
+  const told = () => JSON.parse(acks().at(-1).init.body).positions[CHANNEL];
+  for (const status of [503, 429]) {
+    const [first, second] = status === 503 ? [1, 2] : [3, 4];
+    answer = () => new Stream({ status, body: '', headers: { 'retry-after': '3' } });
+    await requests[0].stream.message(first);
+    await pass(250);
+    assert.equal(told(), pos(first));
+    const sent = acks().length;
+    await requests[0].stream.message(second);
+    await pass(2_700);
+    assert.deepEqual([connection.state, acks().length], ['connected', sent]);
+    answer = () => new Stream({ status: 204, body: null });
+    await pass(3_400);
+    assert.deepEqual([connection.state, acks().length, told()], ['connected', sent + 1, pos(second)]);
+  }
+  await connection.close();
+});
+
+test('what a node could not take goes out once more when the stream is closed', async () => {
+  const { connection } = await dialling({ transport: 'sse' });
+  await requests[0].stream.hello();
+  answer = () => new Stream({ status: 503, body: '', headers: { 'retry-after': '3' } });
+  await requests[0].stream.message(1);
+  await pass(250);
+  const sent = requests.length;
+  await connection.close();
+  await pass(0);
+  assert.equal(requests.length, sent + 1);
+  assert.deepEqual(JSON.parse(requests.at(-1).init.body), { positions: { [CHANNEL]: pos(1) } });
 });
 
 test('where a WebSocket cannot be opened a stream is tried, and a WebSocket again until it has failed twice', async () => {
