@@ -98,17 +98,12 @@ fn is_service_link(suffix: &str, value: &OsStr, environment: &Environment) -> bo
         let name = format!("{VARIABLE_PREFIX}{}", [service, &["SERVICE", last]].concat().join("_"));
         environment.0.iter().any(|(known, _)| known.to_str() == Some(name.as_str()))
     };
-    match parts[..] {
-        [ref service @ .., "SERVICE", "HOST"] => set(service, "PORT"),
-        [ref service @ .., "SERVICE", "PORT"] => set(service, "HOST"),
-        [.., "PORT"] => {
-            let value = value.to_str().unwrap_or_default();
-            ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
-        }
-        _ => {
-            // The port has a name.
-            let named = parts.windows(2).position(|part| part == ["SERVICE", "PORT"]);
-            named.is_some_and(|at| set(&parts[..at], "HOST"))
-        }
-    }
+    let host = matches!(&parts[..], [service @ .., "SERVICE", "HOST"] if set(service, "PORT"));
+    let address = || {
+        let value = value.to_str().unwrap_or_default();
+        ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
+    };
+    // Behind it comes the port's name, if it has one.
+    let port = |(at, part): (usize, &[&str])| part == ["SERVICE", "PORT"] && set(&parts[..at], "HOST");
+    host || (parts.last() == Some(&"PORT") && address()) || parts.windows(2).enumerate().any(port)
 }

@@ -126,6 +126,17 @@ fn variables_that_are_not_settings_are_told_from_mistakes() {
         ("POSTRIDER_ADMIN_PORT_80_TCP", "tcp://10.0.0.1:80"),
     ];
     load(&[], &fine, "").expect("valid");
+    // Beside one named postrider-service, and one whose ports' names end in -port.
+    let fine = [
+        ("POSTRIDER_SERVICE_SERVICE_HOST", "10.0.0.1"),
+        ("POSTRIDER_SERVICE_SERVICE_PORT", "80"),
+        ("POSTRIDER_SERVICE_PORT", "tcp://10.0.0.1:80"),
+        ("POSTRIDER_WS_SERVICE_HOST", "10.0.0.2"),
+        ("POSTRIDER_WS_SERVICE_PORT", "80"),
+        ("POSTRIDER_WS_SERVICE_PORT_HTTP_PORT", "80"),
+        ("POSTRIDER_WS_SERVICE_PORT_SERVICE_PORT", "81"),
+    ];
+    load(&[], &fine, "").expect("valid");
     for (name, value) in
         [("POSTRIDER_PORT", "9999"), ("POSTRIDER_ADMIN_PORT", "9999"), ("POSTRIDER_SERVICE_PORT", "80")]
     {
