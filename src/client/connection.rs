@@ -243,7 +243,7 @@ impl Client {
     fn told_of_size(&self, trouble: Trouble, ended: Option<&Open>) -> Trouble {
         let topics = self.wanted.len();
         match trouble {
-            Trouble::Refused { status: 414 | 431, .. } => Trouble::Impossible(format!(
+            Trouble::Refused { status: 414 | 431, .. } if topics > 0 => Trouble::Impossible(format!(
                 "the names of {topics} topics do not fit into an address that the server takes: listen to fewer"
             )),
             Trouble::Closed { code, .. }

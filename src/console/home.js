@@ -18,7 +18,7 @@ let pushed = 0;
 themeSwitch($('bar'));
 
 /** A word of a shell's, whatever is in it. */
-const word = (text) => (/^[\w./:[\]-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+const word = (text) => (/^[\w./:-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 function commandFor(name) {
   const auth = key.get() ? " \\\n  -H 'authorization: Bearer '\"$POSTRIDER_API_KEY\"" : '';

@@ -130,7 +130,10 @@ fn is_own_name(authority: &[u8], own: &[&str]) -> bool {
     }
     let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    address.is_ok() || host == "localhost" || host.ends_with(".localhost")
+    // Some systems take the unspecified address for this machine, and browsers do
+    // not say there which page asks.
+    let is_own = |address: IpAddr| !address.is_unspecified() && address == address.to_canonical();
+    address.is_ok_and(is_own) || host == "localhost" || host.ends_with(".localhost")
 }
 
 #[cfg(test)]

@@ -145,7 +145,15 @@ async fn a_name_that_somebody_points_at_this_machine_is_not_an_open_nodes() {
         let headers = [("host", host.to_owned())];
         node.api().send(Method::GET, "/v1/nodes", &headers, None).await.expect("the node answers")
     };
-    for host in ["evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "dev.example"] {
+    for host in [
+        "evil.example:8080",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "dev.example",
+        "0.0.0.0:8080",
+        "[::]:8080",
+        "[::ffff:127.0.0.1]",
+    ] {
         let answer = ask(host).await;
         assert_eq!((answer.status, &answer.json()["code"]), (403, &json!("host")), "{host}");
         assert!(answer.text.contains("allowed_origins"), "{}", answer.text);
