@@ -65,20 +65,17 @@ fn plain(appends: &[Append]) -> Vec<Vec<usize>> {
     if plain.len() <= APPENDS_MAX {
         return if plain.is_empty() { Vec::new() } else { vec![plain] };
     }
-    let (mut channels, mut groups) = (HashMap::new(), Vec::<Vec<usize>>::new());
-    for at in plain {
-        let group = *channels.entry(&appends[at].channel).or_insert(groups.len());
-        if group == groups.len() {
-            groups.push(Vec::new());
-        }
-        groups[group].push(at);
-    }
+    let mut firsts = HashMap::with_capacity(plain.len());
+    let first = |at: usize| (*firsts.entry(&appends[at].channel).or_insert(at), at);
+    // By channel, and nearly always that already: none comes twice.
+    let mut ordered: Vec<(usize, usize)> = plain.into_iter().map(first).collect();
+    ordered.sort();
     let mut calls: Vec<Vec<usize>> = Vec::new();
-    for mut group in groups {
-        group.truncate(APPENDS_MAX);
+    for channel in ordered.chunk_by(|one, next| one.0 == next.0) {
+        let fit = channel.iter().take(APPENDS_MAX).map(|(_, at)| *at);
         match calls.last_mut() {
-            Some(call) if call.len() + group.len() <= APPENDS_MAX => call.append(&mut group),
-            _ => calls.push(group),
+            Some(call) if call.len() + fit.len() <= APPENDS_MAX => call.extend(fit),
+            _ => calls.push(fit.collect()),
         }
     }
     calls
