@@ -31,13 +31,7 @@ pub(super) async fn start_with_faults() -> (Delivery, impl Fn(Faults)) {
 }
 
 pub(super) fn info() -> NodeInfo {
-    NodeInfo {
-        address: String::new(),
-        version: String::new(),
-        started_at_ms: 0,
-        sessions: 0,
-        draining: false,
-    }
+    NodeInfo::default()
 }
 
 pub(super) fn alice() -> Channel {

@@ -272,13 +272,7 @@ mod tests {
     async fn app() -> App {
         let (metrics, tasks) = (Metrics::new("0", "memory"), TaskTracker::new());
         let [draining, stop] = std::array::from_fn(|_| CancellationToken::new());
-        let info = NodeInfo {
-            address: String::new(),
-            version: String::new(),
-            started_at_ms: 0,
-            sessions: 0,
-            draining: false,
-        };
+        let info = NodeInfo::default();
         let store = Arc::new(memory::Store::new(Limits::default()));
         let options = delivery::Options::default();
         let delivery = Delivery::start(options, store, info, metrics.clone(), tasks.clone(), stop.clone());

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::NodeId;
 
 /// What a node's heartbeat says of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct NodeInfo {
     /// Where its REST endpoint listens, as others reach it.
     pub address: String,

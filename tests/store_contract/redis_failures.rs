@@ -158,10 +158,14 @@ async fn a_master_that_was_a_replica_in_between_gives_no_position_out_twice() {
     assert_eq!((page.gap, texts(&page)), (gap(Some(from), Some(to), GapReason::Reset), vec!["6".to_owned()]));
 }
 
+async fn connection(server: &RedisServer) -> ::redis::aio::MultiplexedConnection {
+    let client = ::redis::Client::open(server.url()).expect("a URL");
+    client.get_multiplexed_async_connection().await.expect("connected")
+}
+
 /// What is noted of the life of the data.
 async fn life(server: &RedisServer) -> Vec<u8> {
-    let client = ::redis::Client::open(server.url()).expect("a URL");
-    let mut connection = client.get_multiplexed_async_connection().await.expect("connected");
+    let mut connection = connection(server).await;
     ::redis::cmd("GET").arg("postrider:life").query_async(&mut connection).await.expect("answered")
 }
 
@@ -316,8 +320,7 @@ async fn a_mailbox_that_somebody_deleted_is_settled_by_the_next_push() {
 
 /// Every key of a server.
 async fn keys(server: &RedisServer) -> Vec<String> {
-    let client = ::redis::Client::open(server.url()).expect("a URL");
-    let mut connection = client.get_multiplexed_async_connection().await.expect("connected");
+    let mut connection = connection(server).await;
     ::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.expect("listed")
 }
 
@@ -409,8 +412,7 @@ async fn every_key_expires_but_the_registry_and_the_streams_of_nodes() {
             "no {letter} in {keys:?}"
         );
     }
-    let client = ::redis::Client::open(server.url()).expect("a URL");
-    let mut connection = client.get_multiplexed_async_connection().await.expect("connected");
+    let mut connection = connection(&server).await;
     for key in keys {
         let ttl: i64 = ::redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.expect("asked");
         let exempt = matches!(&*key, "postrider:nodes" | "postrider:life") || key.starts_with("postrider:q:");
@@ -448,8 +450,7 @@ async fn a_dropped_store_leaves_no_connection() {
 
 /// Connections to a server, the one that asks included.
 async fn connected(server: &RedisServer) -> usize {
-    let client = ::redis::Client::open(server.url()).expect("a URL");
-    let mut connection = client.get_multiplexed_async_connection().await.expect("connected");
+    let mut connection = connection(server).await;
     let list: String = ::redis::cmd("CLIENT").arg("LIST").query_async(&mut connection).await.expect("listed");
     list.lines().count()
 }

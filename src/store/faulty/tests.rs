@@ -32,13 +32,7 @@ async fn kept(store: &memory::Store) -> u64 {
 
 async fn enrolled(store: &memory::Store) -> NodeId {
     let node = NodeId::generate();
-    let info = NodeInfo {
-        address: String::new(),
-        version: String::new(),
-        started_at_ms: 0,
-        sessions: 0,
-        draining: false,
-    };
+    let info = NodeInfo::default();
     store.enrol(node, &info).await.expect("enrolled");
     node
 }
